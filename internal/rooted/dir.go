@@ -66,9 +66,35 @@ func (d *Dir) OpenDir(name string) (*Dir, error) {
 // noOpenat2 is set once the kernel (or a seccomp filter) has refused openat2.
 var noOpenat2 atomic.Bool
 
+// maxPath is how long a path may be that goes to the kernel in one piece.
+const maxPath = 4000
+
 // OpenPath opens the directory at rel, a slash-separated path below d without
-// any symbolic link in it. The path "." opens d once more.
+// any symbolic link in it. The path "." opens d once more. There is no limit to
+// the length of rel.
 func (d *Dir) OpenPath(rel string) (*Dir, error) {
+	cur := d
+	for {
+		part, rest := rel, ""
+		if len(rel) > maxPath {
+			// A component has at most 255 bytes, so that there is a slash.
+			if i := strings.LastIndexByte(rel[:maxPath], '/'); i > 0 {
+				part, rest = rel[:i], rel[i+1:]
+			}
+		}
+		next, err := cur.openPart(part)
+		if cur != d {
+			cur.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
+		}
+		if err != nil || rest == "" {
+			return next, err
+		}
+		cur, rel = next, rest
+	}
+}
+
+// openPart is OpenPath for a path that the kernel takes in one piece.
+func (d *Dir) openPart(rel string) (*Dir, error) {
 	if !noOpenat2.Load() {
 		fd, err := openat2Retry(d.fd, rel, &unix.OpenHow{
 			Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
@@ -79,8 +105,6 @@ func (d *Dir) OpenPath(rel string) (*Dir, error) {
 			return &Dir{fd: fd}, nil
 		case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM), errors.Is(err, unix.E2BIG):
 			noOpenat2.Store(true)
-		case errors.Is(err, unix.ENAMETOOLONG):
-			// The whole path is too long for one call, its parts need not be.
 		default:
 			return nil, pathError("open directory", rel, err)
 		}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layer
+
+import (
+	"crypto/sha256"
+	"slices"
+	"strings"
+
+	"github.com/shale-oci/shale/internal/rooted"
+)
+
+// Type is the type of an [Inode].
+type Type uint8
+
+// The types that a layer can hold.
+const (
+	Regular Type = iota + 1
+	Directory
+	Symlink
+	CharDevice
+	BlockDevice
+	Fifo
+)
+
+// String returns the type's name for messages.
+func (t Type) String() string {
+	switch t {
+	case Regular:
+		return "regular file"
+	case Directory:
+		return "directory"
+	case Symlink:
+		return "symbolic link"
+	case CharDevice:
+		return "character device"
+	case BlockDevice:
+		return "block device"
+	case Fifo:
+		return "FIFO"
+	}
+	return "unknown type"
+}
+
+// Xattr is one extended attribute.
+type Xattr struct {
+	Name  string
+	Value string
+}
+
+// Inode is what one or more names of a tree stand for. Its numbers are those of
+// the layer: IDs are inside the container, not mapped.
+type Inode struct {
+	Mtime        rooted.Timespec
+	Size         int64   // bytes, of a regular file
+	Target       string  // of a symbolic link, as it is
+	Xattrs       []Xattr // sorted by name
+	Mode         uint32  // permission bits with setuid, setgid and sticky
+	UID, GID     uint32
+	Major, Minor uint32 // of a device
+	Nlink        int32  // names in the tree
+	Layer        int32  // the layer that it comes from, counted from 0; -1 if from none
+	Type         Type
+	HasDigest    bool     // Digest is known
+	Digest       [32]byte // SHA-256 of a regular file's content
+}
+
+// Node is one name in a [Tree].
+type Node struct {
+	name   string
+	parent *Node
+	inode  *Inode
+	kids   *children // nil if there are none
+	upper  int32     // the last layer that touched this path or one below it
+	pos    int32     // place in the parent's list
+}
+
+// Name returns the last component of the node's path; the root's is ".".
+func (n *Node) Name() string { return n.name }
+
+// Parent returns the directory that n is in, nil for the root.
+func (n *Node) Parent() *Node { return n.parent }
+
+// Inode returns what the name stands for. Names with the same inode are
+// hardlinks of each other.
+func (n *Node) Inode() *Inode { return n.inode }
+
+// IsDir reports whether n is a directory.
+func (n *Node) IsDir() bool { return n.inode.Type == Directory }
+
+// Path returns the path below the root without a leading slash; the root's is
+// ".".
+func (n *Node) Path() string {
+	if n.parent == nil {
+		return "."
+	}
+	size, depth := 0, 0
+	for p := n; p.parent != nil; p = p.parent {
+		size += len(p.name) + 1
+		depth++
+	}
+	names := make([]string, depth)
+	for p := n; p.parent != nil; p = p.parent {
+		depth--
+		names[depth] = p.name
+	}
+	return strings.Join(names, "/")
+}
+
+// Children returns the entries of a directory sorted by name, bytewise.
+func (n *Node) Children() []*Node {
+	if n.kids == nil {
+		return nil
+	}
+	list := slices.Clone(n.kids.list)
+	slices.SortFunc(list, func(a, b *Node) int { return strings.Compare(a.name, b.name) })
+	return list
+}
+
+// child returns the entry called name, or nil.
+func (n *Node) child(name string) *Node {
+	k := n.kids
+	if k == nil {
+		return nil
+	}
+	if k.index != nil {
+		return k.index[name]
+	}
+	for _, c := range k.list {
+		if c.name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// children holds the entries of a directory. Most directories are small, so
+// that an index is only made for those that are not.
+type children struct {
+	list  []*Node
+	index map[string]*Node
+}
+
+// indexFrom is the number of entries from which on a directory has an index.
+const indexFrom = 12
+
+func (n *Node) attach(c *Node) {
+	if n.kids == nil {
+		n.kids = &children{}
+	}
+	k := n.kids
+	c.parent = n
+	c.pos = int32(len(k.list))
+	k.list = append(k.list, c)
+	switch {
+	case k.index != nil:
+		k.index[c.name] = c
+	case len(k.list) >= indexFrom:
+		k.index = make(map[string]*Node, 2*len(k.list))
+		for _, c := range k.list {
+			k.index[c.name] = c
+		}
+	}
+}
+
+// detach takes c out of its directory's list; c keeps its parent.
+func (n *Node) detach(c *Node) {
+	k := n.kids
+	last := len(k.list) - 1
+	k.list[c.pos] = k.list[last]
+	k.list[c.pos].pos = c.pos
+	k.list[last] = nil
+	k.list = k.list[:last]
+	if k.index != nil {
+		delete(k.index, c.name)
+	}
+	if last == 0 {
+		n.kids = nil
+	}
+}
+
+// Tree is what a stack of layers amounts to: names and the inodes that they
+// stand for, all in memory. It needs about 250 bytes for an entry and its name.
+// A Tree is not safe for concurrent use.
+type Tree struct {
+	root    *Node
+	layer   int32 // the layer being applied, counted from 0
+	entries int   // names in the tree, with the root
+}
+
+// NewTree returns a tree of nothing but its root directory: mode 0755, owned by
+// 0:0, modified at the Unix epoch, until a layer says otherwise.
+func NewTree() *Tree {
+	root := &Node{name: ".", upper: -1, inode: &Inode{Type: Directory, Mode: 0o755, Nlink: 1, Layer: -1}}
+	return &Tree{root: root, layer: -1, entries: 1}
+}
+
+// Root returns the root directory.
+func (t *Tree) Root() *Node { return t.root }
+
+// Len returns the number of names in the tree, with the root.
+func (t *Tree) Len() int { return t.entries }
+
+// Lookup returns the node at path, a slash-separated path below the root, or
+// nil. Symbolic links on the way are not followed.
+func (t *Tree) Lookup(path string) *Node {
+	n := t.root
+	for path != "" && n != nil {
+		name, rest, _ := strings.Cut(path, "/")
+		path = rest
+		if name != "" && name != "." {
+			n = n.child(name)
+		}
+	}
+	return n
+}
+
+// Digest returns the SHA-256 of the regular file at path, if the sink has
+// filled it in and the file has size bytes. It may be called concurrently as
+// long as nothing is applied. A device counts as the empty file that is its
+// placeholder: whoever asks has found a regular file in its place.
+func (t *Tree) Digest(path string, size int64) (sum [32]byte, ok bool) {
+	n := t.Lookup(path)
+	switch {
+	case n == nil:
+	case n.inode.HasDigest && n.inode.Size == size:
+		return n.inode.Digest, true
+	case size == 0 && (n.inode.Type == CharDevice || n.inode.Type == BlockDevice):
+		return sha256.Sum256(nil), true
+	}
+	return sum, false
+}
+
+// Walk calls fn for every node, parents first and the entries of a directory
+// sorted by name.
+func (t *Tree) Walk(fn func(*Node) error) error { return walk(t.root, fn) }
+
+func walk(n *Node, fn func(*Node) error) error {
+	if err := fn(n); err != nil {
+		return err
+	}
+	for _, c := range n.Children() {
+		if err := walk(c, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}

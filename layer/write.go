@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layer
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shale-oci/shale/internal/quote"
+	"github.com/shale-oci/shale/internal/rooted"
+)
+
+const (
+	// wholeFile is the size up to which a file is handed to a worker in one
+	// buffer. Longer ones are streamed in pieces of it.
+	wholeFile = 256 << 10
+	// holeSize is the unit in which a streamed file is looked at for holes: 16
+	// pages are worth a seek.
+	holeSize = 64 << 10
+)
+
+// job is one regular file for a worker to write.
+type job struct {
+	dir         *openDir
+	node        *Node
+	placeholder bool
+	body        []byte      // the whole content, if pieces is nil
+	pieces      chan []byte // the content piece by piece
+}
+
+// buffers holds the buffers of files on their way to a worker, by size class.
+var buffers = [...]sync.Pool{{New: newBuffer(4 << 10)}, {New: newBuffer(32 << 10)}, {New: newBuffer(wholeFile)}}
+
+func newBuffer(size int) func() any {
+	return func() any { b := make([]byte, size); return &b }
+}
+
+// getBuffer returns a buffer of at least size bytes and at most wholeFile.
+func getBuffer(size int64) []byte {
+	class := 0
+	for class < len(buffers)-1 && size > 4<<10<<(3*class) {
+		class++
+	}
+	return *buffers[class].Get().(*[]byte)
+}
+
+func putBuffer(b []byte) {
+	b = b[:cap(b)]
+	for class := range buffers {
+		if len(b) <= 4<<10<<(3*class) {
+			buffers[class].Put(&b)
+			return
+		}
+	}
+}
+
+// enqueue reads the body of j's file and has it written. It returns when the
+// body is read, which for a long file means when most of it is written.
+func (d *Disk) enqueue(j *job, body io.Reader) error {
+	d.mu.Lock()
+	d.busy[j.node.inode] = struct{}{}
+	d.mu.Unlock()
+	left := j.node.inode.Size
+	if left <= wholeFile {
+		if left > 0 {
+			buf := getBuffer(left)
+			if _, err := io.ReadFull(body, buf[:left]); err != nil {
+				putBuffer(buf)
+				d.done(j)
+				return unexpected(err)
+			}
+			j.body = buf[:left]
+		}
+		d.jobs <- j
+		return nil
+	}
+	j.pieces = make(chan []byte, 4)
+	defer close(j.pieces)
+	d.jobs <- j
+	for left > 0 {
+		if err := d.err(); err != nil {
+			return err
+		}
+		buf := getBuffer(wholeFile)
+		n, err := io.ReadFull(body, buf[:min(left, wholeFile)])
+		if err != nil {
+			// The worker must not take a part of the file for the whole.
+			err = unexpected(err)
+			d.fail(err)
+			return err
+		}
+		left -= int64(n)
+		j.pieces <- buf[:n]
+	}
+	return nil
+}
+
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// work writes files until there are no more jobs.
+func (d *Disk) work() {
+	for j := range d.jobs {
+		if d.err() == nil {
+			if err := d.write(j); err != nil {
+				d.fail(&EntryError{Entry: j.node.Path(), Err: err})
+			}
+		}
+		if j.pieces != nil {
+			for buf := range j.pieces { // what an error left behind
+				putBuffer(buf)
+			}
+		}
+		if j.body != nil {
+			putBuffer(j.body)
+		}
+		d.done(j)
+	}
+}
+
+func (d *Disk) done(j *job) {
+	j.dir.release()
+	d.mu.Lock()
+	delete(d.busy, j.node.inode)
+	d.mu.Unlock()
+	d.idle.Broadcast()
+}
+
+// wait returns when ino is not being written.
+func (d *Disk) wait(ino *Inode) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for {
+		if _, busy := d.busy[ino]; !busy {
+			return
+		}
+		d.idle.Wait()
+	}
+}
+
+func (d *Disk) waitAll() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(d.busy) > 0 {
+		d.idle.Wait()
+	}
+}
+
+func (d *Disk) write(j *job) (err error) {
+	ino := j.node.inode
+	fd, err := j.dir.CreateFd(j.node.name, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := unix.Close(fd); cerr != nil && err == nil {
+			err = fmt.Errorf("close: %w", cerr)
+		}
+	}()
+	switch {
+	case j.placeholder:
+		return d.finishPlaceholder(fd, ino)
+	case j.pieces == nil:
+		ino.Digest = sha256.Sum256(j.body)
+		err = writeFull(fd, j.body)
+	default:
+		err = writePieces(fd, j.pieces, ino)
+	}
+	if err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	ino.HasDigest = true
+	return d.setByFd(fd, ino)
+}
+
+// writePieces writes a file as its pieces come, and leaves holes where it is
+// zero.
+func writePieces(fd int, pieces <-chan []byte, ino *Inode) error {
+	h := sha256.New()
+	var off int64
+	hole := false
+	for buf := range pieces {
+		h.Write(buf) //nolint:errcheck // a hash never fails
+		for part := buf; len(part) > 0; {
+			p := part[:min(len(part), holeSize)]
+			part = part[len(p):]
+			if hole = isZero(p); hole {
+				off += int64(len(p))
+				continue
+			}
+			if err := pwriteFull(fd, p, off); err != nil {
+				return err
+			}
+			off += int64(len(p))
+		}
+		putBuffer(buf)
+	}
+	if off != ino.Size {
+		return io.ErrUnexpectedEOF
+	}
+	if hole {
+		if err := unix.Ftruncate(fd, off); err != nil {
+			return err
+		}
+	}
+	h.Sum(ino.Digest[:0])
+	return nil
+}
+
+// isZero reports whether p holds nothing but zeros. The first byte tells for
+// nearly all data, and comparing p with itself shifted by one for the rest.
+func isZero(p []byte) bool {
+	return p[0] == 0 && string(p[:len(p)-1]) == string(p[1:])
+}
+
+func writeFull(fd int, p []byte) error {
+	for len(p) > 0 {
+		n, err := unix.Write(fd, p)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		p = p[max(n, 0):]
+	}
+	return nil
+}
+
+func pwriteFull(fd int, p []byte, off int64) error {
+	for len(p) > 0 {
+		n, err := unix.Pwrite(fd, p, off)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		p = p[max(n, 0):]
+		off += int64(max(n, 0))
+	}
+	return nil
+}
+
+// finishPlaceholder makes the empty file behind fd stand for a device. Nobody
+// may open it, as a device's numbers give no access to one here.
+func (d *Disk) finishPlaceholder(fd int, ino *Inode) error {
+	stand := *ino
+	stand.Mode = 0
+	mark := Xattr{Name: DeviceXattr, Value: device{ino.Type, ino.Major, ino.Minor, ino.Mode}.encode()}
+	stand.Xattrs = append([]Xattr{mark}, ino.Xattrs...)
+	return d.setByFd(fd, &stand)
+}
+
+// setByFd gives the open file or directory what ino says. The order matters: a
+// new owner clears setuid and capabilities, a mode without write permission
+// forbids xattrs, and all of them count as a change before the times are set.
+func (d *Disk) setByFd(fd int, ino *Inode) error {
+	uid, gid, err := d.owner(ino)
+	if err != nil {
+		return err
+	}
+	if !d.opt.Map.Rootless {
+		if err := unix.Fchown(fd, int(uid), int(gid)); err != nil {
+			return fmt.Errorf("change owner to %d:%d: %w", uid, gid, err)
+		}
+	}
+	if err := d.setXattrs(ino, func(name string, value []byte) error {
+		return unix.Fsetxattr(fd, name, value, 0)
+	}); err != nil {
+		return err
+	}
+	if err := unix.Fchmod(fd, ino.Mode); err != nil {
+		return fmt.Errorf("change mode to %04o: %w", ino.Mode, err)
+	}
+	if err := rooted.Futimes(fd, ino.Mtime); err != nil {
+		return fmt.Errorf("set times: %w", err)
+	}
+	return nil
+}
+
+// setByName is setByFd for what cannot be opened: links, FIFOs, devices.
+func (d *Disk) setByName(dir *rooted.Dir, name string, ino *Inode) error {
+	uid, gid, err := d.owner(ino)
+	if err != nil {
+		return err
+	}
+	if !d.opt.Map.Rootless {
+		if err := dir.Chown(name, uid, gid); err != nil {
+			return fmt.Errorf("to %d:%d: %w", uid, gid, err)
+		}
+	}
+	if err := d.setXattrs(ino, func(attr string, value []byte) error {
+		return dir.Setxattr(name, attr, value)
+	}); err != nil {
+		return err
+	}
+	if ino.Type != Symlink {
+		if err := dir.Chmod(name, ino.Mode); err != nil {
+			return err
+		}
+	}
+	return dir.Utimes(name, ino.Mtime)
+}
+
+// setXattrs sets the attributes of ino, and without privilege its owner too.
+func (d *Disk) setXattrs(ino *Inode, set func(name string, value []byte) error) error {
+	rootless := d.opt.Map.Rootless
+	if rootless {
+		if value, ok := encodeOwner(ino.UID, ino.GID); ok {
+			if err := d.setXattr(RootlessXattr, value, set); err != nil {
+				return err
+			}
+		}
+	}
+	for _, x := range ino.Xattrs {
+		if rootless && x.Name == RootlessXattr {
+			continue // the layer's own would overrule the owner that it gives
+		}
+		if err := d.setXattr(x.Name, x.Value, set); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Disk) setXattr(name, value string, set func(name string, value []byte) error) error {
+	err := set(name, []byte(value))
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENOTSUP), d.lenient && errors.Is(err, unix.EPERM):
+		d.lost.xattr(name)
+		return nil
+	}
+	return fmt.Errorf("set xattr %s: %w", quote.Name(name), err)
+}
