@@ -102,7 +102,7 @@ func (g *generator) add(ctx context.Context, c *Change) error {
 		dir, base := splitBase(c.Path)
 		return g.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: path.Join(dir, whiteoutPrefix+base)})
 	}
-	err := g.addPath(ctx, c, c.Stat.Perm())
+	err := g.addPath(ctx, c)
 	if !g.opt.Map.Rootless || !errors.Is(err, unix.EACCES) {
 		return err
 	}
@@ -110,31 +110,9 @@ func (g *generator) add(ctx context.Context, c *Change) error {
 	restore, err := g.root.Unlock(c.Path)
 	if err == nil {
 		g.closeParent()
-		unlocked := *c
-		if unlocked.Stat, err = g.lstatUnlocked(c); err == nil {
-			err = g.addPath(ctx, &unlocked, c.Stat.Perm())
-		}
+		err = g.addPath(ctx, c)
 	}
 	return errors.Join(err, restore())
-}
-
-// lstatUnlocked returns c's facts with the change time and the permissions that
-// unlocking gave it.
-func (g *generator) lstatUnlocked(c *Change) (rooted.Stat, error) {
-	dir, base, err := g.open(c.Path)
-	if err != nil {
-		return rooted.Stat{}, err
-	}
-	now, err := dir.Lstat(base)
-	if err != nil {
-		return rooted.Stat{}, err
-	}
-	st := c.Stat
-	st.Ctime = now.Ctime
-	if now.Perm()&^0o700 == st.Perm()&^0o700 {
-		st.Mode = now.Mode
-	}
-	return st, nil
 }
 
 // open returns the directory that p is in, and p's last component.
@@ -164,9 +142,8 @@ func (g *generator) closeParent() {
 	}
 }
 
-// addPath writes the entry of a path that is still there, with the permissions
-// perm.
-func (g *generator) addPath(ctx context.Context, c *Change, perm uint32) error {
+// addPath writes the entry of a path that is still there.
+func (g *generator) addPath(ctx context.Context, c *Change) error {
 	dir, base, err := g.open(c.Path)
 	if err != nil {
 		return err
@@ -175,9 +152,10 @@ func (g *generator) addPath(ctx context.Context, c *Change, perm uint32) error {
 	if err != nil {
 		return err
 	}
-	if !same(&st, &c.Stat) {
+	if !g.same(&st, &c.Stat) {
 		return ErrChanged
 	}
+	st.Mode = c.Stat.Mode // unlocking has changed it for the moment
 	if st.Type() == unix.S_IFSOCK {
 		g.warn(fmt.Sprintf("leaving out the socket %s: a layer cannot hold one", quote.Name(c.Path)))
 		return nil
@@ -186,20 +164,26 @@ func (g *generator) addPath(ctx context.Context, c *Change, perm uint32) error {
 	if err != nil {
 		return err
 	}
-	if hdr.Mode == int64(st.Perm()) {
-		hdr.Mode = int64(perm)
-	}
 	if hdr.Typeflag != tar.TypeReg {
 		return g.tw.WriteHeader(hdr)
 	}
 	return g.addFile(ctx, dir, base, hdr, &st)
 }
 
-// same reports whether nothing that matters has happened to a file. Adding and
-// removing entries of a directory is not its own matter.
-func same(a, b *rooted.Stat) bool {
-	return a.Dev == b.Dev && a.Ino == b.Ino && a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID &&
-		a.Mtime == b.Mtime && a.Ctime == b.Ctime && a.Rdev == b.Rdev && (a.Size == b.Size || a.IsDir())
+// same reports whether nothing that matters has happened to what was found as
+// old. What its owner has locked for himself is unlocked and locked to look at
+// it, so that its permissions for him and its change time say nothing.
+func (g *generator) same(now, old *rooted.Stat) bool {
+	a, b := *now, *old
+	if a.IsDir() {
+		a.Size, a.Nlink = b.Size, b.Nlink
+	}
+	if g.opt.Map.Rootless && b.Perm()&0o700 != 0o700 {
+		a.Ctime = b.Ctime
+		a.Mode |= 0o700
+		b.Mode |= 0o700
+	}
+	return a == b
 }
 
 // header describes the entry of a path. Entries with several names are known by
@@ -328,7 +312,7 @@ func (g *generator) addFile(ctx context.Context, dir *rooted.Dir, base string, h
 		return err
 	}
 	defer f.Close() //nolint:errcheck // only read from
-	if now, err := rooted.FromFd(int(f.Fd())); err != nil || !same(&now, st) {
+	if now, err := rooted.FromFd(int(f.Fd())); err != nil || !g.same(&now, st) {
 		return errors.Join(err, ErrChanged)
 	}
 	if err := g.tw.WriteHeader(hdr); err != nil {
@@ -355,7 +339,7 @@ func (g *generator) addFile(ctx context.Context, dir *rooted.Dir, base string, h
 		g.done += int64(n)
 		g.opt.Progress.Report(progress.Event{Stage: "compressing", Done: g.done, Total: g.total, Unit: progress.Bytes})
 	}
-	if now, err := rooted.FromFd(int(f.Fd())); err != nil || !same(&now, st) {
+	if now, err := rooted.FromFd(int(f.Fd())); err != nil || !g.same(&now, st) {
 		return errors.Join(err, ErrChanged)
 	}
 	return nil
