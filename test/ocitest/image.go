@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -149,13 +150,10 @@ func (s store) addEntry(d ispec.Descriptor) error {
 		return fmt.Errorf("parse %s: %w", s.index(), err)
 	}
 	ref := d.Annotations[ispec.AnnotationRefName]
-	kept := []ispec.Descriptor{}
-	for _, old := range index.Manifests {
-		if ref == "" || old.Annotations[ispec.AnnotationRefName] != ref {
-			kept = append(kept, old)
-		}
-	}
-	index.Manifests = append(kept, d)
+	index.Manifests = slices.DeleteFunc(index.Manifests, func(old ispec.Descriptor) bool {
+		return ref != "" && old.Annotations[ispec.AnnotationRefName] == ref
+	})
+	index.Manifests = append(index.Manifests, d)
 	return s.writeIndex(index)
 }
 
