@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/shale-oci/shale/internal/jsondoc"
+	"github.com/shale-oci/shale/internal/quote"
+	"github.com/shale-oci/shale/internal/rooted"
+)
+
+// The limits that hold unless [Options] say otherwise.
+const (
+	// DefaultMaxIndex is enough for a quarter of a million refs.
+	DefaultMaxIndex = 64 << 20
+	// DefaultMaxDocument is twice what registries accept.
+	DefaultMaxDocument = 8 << 20
+)
+
+// maxLayoutFile is the size limit of the oci-layout file, in bytes.
+const maxLayoutFile = 64 << 10
+
+// Options change how a layout is used. The zero value is what most want.
+type Options struct {
+	// MaxIndex is the size limit of index.json, in bytes. 0 means DefaultMaxIndex.
+	MaxIndex int64
+	// MaxDocument is the size limit of an index, manifest or config that is a
+	// blob, in bytes. 0 means DefaultMaxDocument.
+	MaxDocument int64
+	// NoLock leaves the layout's lock alone, for file systems that cannot lock.
+	// Then the caller makes sure that nobody else uses the layout: gc may remove
+	// what others are just writing.
+	NoLock bool
+}
+
+// Layout is an open layout directory.
+type Layout struct {
+	path  string
+	opt   Options
+	dir   *rooted.Dir // the layout itself
+	blobs *rooted.Dir
+	own   ownership
+
+	closed atomic.Bool
+
+	algMu sync.Mutex
+	algs  map[digest.Algorithm]*rooted.Dir // directories in blobs that are open
+
+	tempMu sync.Mutex
+	temp   *tempDir // nil until something is written
+}
+
+var layoutDoc = jsondoc.New[ispec.ImageLayout](jsondoc.Rules{})
+
+// Open opens the layout at path, which must be an oci-layout of version 1.0.0
+// with a blobs directory and an index.json. A nil opt stands for the zero value.
+// Nothing is written or locked, and index.json is not read yet.
+func Open(ctx context.Context, path string, opt *Options) (*Layout, error) {
+	l, err := open(ctx, path, opt)
+	return l, opError("open layout", path, err)
+}
+
+func open(ctx context.Context, path string, opt *Options) (*Layout, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	l := &Layout{path: path, algs: map[digest.Algorithm]*rooted.Dir{}}
+	if opt != nil {
+		l.opt = *opt
+	}
+	if l.opt.MaxIndex == 0 {
+		l.opt.MaxIndex = DefaultMaxIndex
+	}
+	if l.opt.MaxDocument == 0 {
+		l.opt.MaxDocument = DefaultMaxDocument
+	}
+	if path == "" {
+		return nil, as(ErrInvalid, errors.New("empty path"))
+	}
+	var err error
+	// The dot makes a symbolic link at path be followed, and nothing below it.
+	if l.dir, err = rooted.Open(path + "/."); err != nil {
+		return nil, cause(err)
+	}
+	if err := l.check(); err != nil {
+		return nil, both(err, l.Close())
+	}
+	return l, nil
+}
+
+// check looks at everything that must be there in a layout.
+func (l *Layout) check() error {
+	data, st, err := readFile(l.dir, ispec.ImageLayoutFile, maxLayoutFile)
+	if err != nil {
+		return notLayout(ispec.ImageLayoutFile, err)
+	}
+	var header ispec.ImageLayout
+	if err := layoutDoc.Unmarshal(data, &header); err != nil {
+		return notLayout(ispec.ImageLayoutFile, err)
+	}
+	if header.Version != ispec.ImageLayoutVersion {
+		return notLayout(ispec.ImageLayoutFile, fmt.Errorf("version %s is not supported, only %s is",
+			quote.Name(header.Version), ispec.ImageLayoutVersion))
+	}
+	dirStat, err := l.dir.Lstat(".")
+	if err != nil {
+		return cause(err)
+	}
+	l.own = newOwnership(dirStat, st)
+	if l.blobs, err = l.dir.OpenDir(ispec.ImageBlobsDir); err != nil {
+		return notLayout(ispec.ImageBlobsDir, err)
+	}
+	for _, alg := range algorithms {
+		if _, err := l.algDir(alg); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return notLayout(ispec.ImageBlobsDir+"/"+alg.String(), err)
+		}
+	}
+	index, err := l.dir.Lstat(ispec.ImageIndexFile)
+	if err == nil && !index.IsRegular() {
+		err = errors.New("not a regular file")
+	}
+	if err != nil {
+		return notLayout(ispec.ImageIndexFile, err)
+	}
+	return nil
+}
+
+// notLayout says which file keeps the directory from being a layout.
+func notLayout(name string, err error) error {
+	err = fmt.Errorf("%s: %w", name, cause(err))
+	if errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return as(ErrInvalid, err)
+}
+
+// Path returns the path that was given to [Open].
+func (l *Layout) Path() string { return l.path }
+
+// Close removes the temporary directory, if there is one, and with it the notes
+// that keep gc from the blobs that were put: what is to stay must be referred to
+// by index.json before. Everything fails afterwards, also with writers that are
+// still open. Closing twice does nothing.
+func (l *Layout) Close() error {
+	if l.closed.Swap(true) {
+		return nil
+	}
+	err := l.closeTemp()
+	l.algMu.Lock()
+	defer l.algMu.Unlock()
+	for _, d := range l.algs {
+		err = both(err, d.Close())
+	}
+	for _, d := range []*rooted.Dir{l.blobs, l.dir} {
+		if d != nil {
+			err = both(err, d.Close())
+		}
+	}
+	return opError("close layout", l.path, err)
+}
+
+// usable is asked before anything that uses a descriptor of the layout, whose
+// number may belong to another file once it is closed.
+func (l *Layout) usable(ctx context.Context) error {
+	if l.closed.Load() {
+		return fmt.Errorf("the layout is closed: %w", fs.ErrClosed)
+	}
+	return ctx.Err()
+}
+
+// readFile reads the regular file called name in d, which must not be larger
+// than limit.
+func readFile(d *rooted.Dir, name string, limit int64) ([]byte, rooted.Stat, error) {
+	f, err := d.Open(name)
+	if err != nil {
+		return nil, rooted.Stat{}, err
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	st, err := rooted.FromFd(int(f.Fd()))
+	if err != nil {
+		return nil, st, err
+	}
+	data, err := readAll(f, st.Size, limit)
+	return data, st, err
+}
+
+// readAll reads f, of which size bytes are expected, up to limit.
+func readAll(f *os.File, size, limit int64) ([]byte, error) {
+	tooLarge := as(ErrTooLarge, fmt.Errorf("larger than the limit of %d bytes", limit))
+	if size > limit {
+		return nil, tooLarge
+	}
+	buf := make([]byte, 0, size+1)
+	for {
+		n, err := f.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case err == io.EOF:
+			return buf, nil
+		case err != nil:
+			return nil, err
+		case int64(len(buf)) > limit:
+			return nil, tooLarge
+		case len(buf) == cap(buf):
+			buf = append(buf, 0)[:len(buf)]
+		}
+	}
+}

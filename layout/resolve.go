@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/shale-oci/shale/internal/quote"
+)
+
+// ResolveOptions say which image of an index is meant. The zero value is what most
+// want.
+type ResolveOptions struct {
+	// Platform is the platform that the image must be for. Nil means the platform
+	// of this machine if there is a choice, and the only image if there is none.
+	Platform *ispec.Platform
+}
+
+// Resolve leads from a ref to one image manifest. If the ref is that of an index,
+// the first image in it that fits the platform best is taken, also out of indexes
+// that are nested in it. Where a descriptor has no platform, that of the image
+// config counts. Manifests for the platform unknown/unknown, which are not images
+// but statements about one, are left out.
+//
+// A nil opt stands for the zero value. The error is ErrNotFound if there is no
+// such ref or no image for the platform, ErrAmbiguous if several entries of
+// index.json have the ref, and ErrMediaType if the ref is that of something else.
+func (l *Layout) Resolve(ctx context.Context, ref string, opt *ResolveOptions) (Path, error) {
+	root, err := l.Lookup(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	var want *ispec.Platform
+	if opt != nil {
+		want = opt.Platform
+	}
+	path, err := l.choose(ctx, root, want)
+	return path, opError("resolve", ref, err)
+}
+
+// candidate is one image that could be meant.
+type candidate struct {
+	path     Path
+	platform *ispec.Platform // what the descriptors on the path say; may be nil
+}
+
+func (l *Layout) choose(ctx context.Context, root ispec.Descriptor, want *ispec.Platform) (Path, error) {
+	if !IsManifest(root.MediaType) && !IsIndex(root.MediaType) {
+		return nil, as(ErrMediaType, fmt.Errorf("blob %s is neither a manifest nor an index but %s",
+			root.Digest, quote.Name(root.MediaType)))
+	}
+	g := gatherer{l: l, seen: map[digest.Digest]bool{}}
+	if err := g.gather(ctx, Path{root}, nil); err != nil {
+		return nil, err
+	}
+	if len(g.found) == 1 && want == nil {
+		return g.found[0].path, nil
+	}
+	if want == nil {
+		want = hostPlatform()
+	}
+	best := -1
+	var chosen Path
+	var offered []string
+	for _, c := range g.found {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		have := c.platform
+		if have == nil {
+			have = l.configPlatform(ctx, c.path.Target())
+		}
+		if r := rank(*want, *have); r >= 0 && (best < 0 || r < best) {
+			best, chosen = r, c.path
+		}
+		offered = append(offered, platformString(*have))
+	}
+	if chosen != nil {
+		return chosen, nil
+	}
+	if len(offered) == 0 {
+		return nil, as(ErrNotFound, errors.New("there is no image in it"))
+	}
+	return nil, as(ErrNotFound, fmt.Errorf("there is no image for %s, only for %s",
+		platformString(*want), strings.Join(unique(offered), ", ")))
+}
+
+// unique drops what was there before.
+func unique(list []string) []string {
+	seen := map[string]bool{}
+	var out []string
+	for _, s := range list {
+		if !seen[s] {
+			seen[s] = true
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// configPlatform returns the platform that the config of the manifest names, which
+// is the zero value if there is no such config.
+func (l *Layout) configPlatform(ctx context.Context, d ispec.Descriptor) *ispec.Platform {
+	var p ispec.Platform
+	if manifest, err := l.Manifest(ctx, d); err == nil {
+		if config, err := l.Config(ctx, manifest.Config); err == nil {
+			p = config.Platform
+		}
+	}
+	return &p
+}
+
+// gatherer collects the image manifests below an index.
+type gatherer struct {
+	l     *Layout
+	seen  map[digest.Digest]bool
+	found []candidate
+}
+
+// gather adds what path leads to. The platform is that of the nearest descriptor
+// above that has one.
+func (g *gatherer) gather(ctx context.Context, path Path, platform *ispec.Platform) error {
+	d := path.Target()
+	if d.Platform != nil {
+		platform = d.Platform
+	}
+	if g.seen[d.Digest] {
+		return nil
+	}
+	g.seen[d.Digest] = true
+	if err := checkDepth(path); err != nil {
+		return err
+	}
+	if IsManifest(d.MediaType) {
+		if len(path) == 1 || platform == nil || platform.OS != "unknown" || platform.Architecture != "unknown" {
+			g.found = append(g.found, candidate{path, platform})
+		}
+		return nil
+	}
+	if !IsIndex(d.MediaType) {
+		return nil
+	}
+	index, err := g.l.ImageIndex(ctx, d)
+	if err != nil {
+		return err
+	}
+	for _, child := range index.Manifests {
+		if err := g.gather(ctx, path.step(child), platform); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// MaxDepth is how many descriptors a path in the graph of a layout may have: far
+// more than any honest image needs.
+const MaxDepth = 64
+
+// Path is the way from an entry of index.json down to a blob: each descriptor is
+// found in the document that the one before it describes.
+type Path []ispec.Descriptor
+
+// Root returns the first descriptor, which is the entry of index.json. It panics
+// if the path is empty.
+func (p Path) Root() ispec.Descriptor { return p[0] }
+
+// Target returns the last descriptor, to which the path leads. It panics if the
+// path is empty.
+func (p Path) Target() ispec.Descriptor { return p[len(p)-1] }
+
+// step returns the path that goes on to d. The result shares nothing with p.
+func (p Path) step(d ispec.Descriptor) Path { return append(slices.Clip(p), d) }
+
+// SkipChildren is what the callback of [Layout.Walk] returns to not go below the
+// descriptor that it was called with. It is no error.
+var SkipChildren = errors.New("skip what is below this descriptor")
+
+// Walk calls fn for root and everything that it refers to, depth first, parents
+// before children, in the order in which the documents list them: of an index its
+// manifests, of a manifest its config and layers, and of both their subject at
+// last. Only documents of the types that [IsIndex] and [IsManifest] know are
+// opened; all else is a leaf.
+//
+// A blob is visited once, however many ways lead to it, unless descriptors of
+// different kinds (index, manifest, leaf) name it. The path given to fn is the
+// first way found, and fn may keep it. Walk ends at the first error of fn, which
+// it returns as it is. The error is ErrTooDeep for a path longer than [MaxDepth].
+func (l *Layout) Walk(ctx context.Context, root ispec.Descriptor, fn func(Path) error) error {
+	w := walker{l: l, fn: fn, seen: map[visit]bool{}}
+	return w.walk(ctx, Path{root})
+}
+
+type walker struct {
+	l    *Layout
+	fn   func(Path) error
+	seen map[visit]bool
+}
+
+// visit is what makes two descriptors the same for a walk.
+type visit struct {
+	digest   digest.Digest
+	index    bool
+	manifest bool
+}
+
+func (w *walker) walk(ctx context.Context, path Path) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d := path.Target()
+	v := visit{d.Digest, IsIndex(d.MediaType), IsManifest(d.MediaType)}
+	if w.seen[v] {
+		return nil
+	}
+	w.seen[v] = true
+	if err := checkDepth(path); err != nil {
+		return err
+	}
+	if err := w.fn(path); errors.Is(err, SkipChildren) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	children, err := w.l.children(ctx, d)
+	if err != nil {
+		return err
+	}
+	for _, child := range children {
+		if err := w.walk(ctx, path.step(child)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkDepth(path Path) error {
+	if len(path) <= MaxDepth {
+		return nil
+	}
+	return opError("walk", string(path.Target().Digest),
+		as(ErrTooDeep, fmt.Errorf("more than %d documents refer to each other", MaxDepth)))
+}
+
+// children returns the descriptors in the document that d describes; none if d is
+// a leaf.
+func (l *Layout) children(ctx context.Context, d ispec.Descriptor) ([]ispec.Descriptor, error) {
+	switch {
+	case IsIndex(d.MediaType):
+		index, err := l.ImageIndex(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		return withSubject(index.Manifests, index.Subject), nil
+	case IsManifest(d.MediaType):
+		manifest, err := l.Manifest(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		all := append([]ispec.Descriptor{manifest.Config}, manifest.Layers...)
+		return withSubject(all, manifest.Subject), nil
+	}
+	return nil, nil
+}
+
+func withSubject(ds []ispec.Descriptor, subject *ispec.Descriptor) []ispec.Descriptor {
+	if subject != nil {
+		ds = append(ds, *subject)
+	}
+	return ds
+}
