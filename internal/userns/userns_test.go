@@ -2,7 +2,11 @@
 
 package userns
 
-import "testing"
+import (
+	"slices"
+	"strings"
+	"testing"
+)
 
 func TestInitial(t *testing.T) {
 	for maps, want := range map[string]bool{
@@ -16,5 +20,21 @@ func TestInitial(t *testing.T) {
 		if got := initial([]byte(maps)); got != want {
 			t.Errorf("initial(%q) = %v, want %v", maps, got, want)
 		}
+	}
+}
+
+func TestParseRanges(t *testing.T) {
+	const file = "other:100000:65536\nme:165536:65536\n\n# comment\n1000:300000:10\nme:bad\nme:400000:0\nme:4294967290:10\n"
+	got, err := parseRanges(strings.NewReader(file), "me", "1000")
+	want := []Range{{165536, 65536}, {300000, 10}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+	if _, err := parseRanges(strings.NewReader("me:x:1\n"), "me", "1000"); err == nil || !strings.Contains(err.Error(), "line 1") {
+		t.Errorf("got %v", err)
+	}
+	args := strings.Join(mapping(1000, want), " ")
+	if args != "0 1000 1 1 165536 65536 65537 300000 10" {
+		t.Errorf("mapping %s", args)
 	}
 }
