@@ -27,10 +27,29 @@ var ErrChanged = errors.New("changed while the layer was made")
 // Change is one path of a tree that goes into a layer.
 type Change struct {
 	Path    string // below the root, "." for the root itself
+	Name    string // of the entry, below the layer's root; Path if empty
 	Deleted bool   // the path is gone: the layer gets a whiteout
+	Opaque  bool   // the layer gets an opaque whiteout for the directory, and nothing else
 	// Stat is what the path was when the tree was compared. It is not looked at
-	// for a deleted path.
+	// for whiteouts.
 	Stat rooted.Stat
+}
+
+// entry is the name that c has in the layer. A whiteout's is what it hides.
+func (c *Change) entry() string {
+	if c.Name != "" {
+		return cleanPath(c.Name)
+	}
+	return c.Path
+}
+
+// order is what changes are sorted by: their entries, and an opaque whiteout
+// after its directory and before everything in it.
+func (c *Change) order() string {
+	if c.Opaque {
+		return c.entry() + "/"
+	}
+	return c.entry()
 }
 
 // GenerateOptions say how a layer is made from a tree.
@@ -55,9 +74,9 @@ func Generate(ctx context.Context, w io.Writer, root *rooted.Dir, changes []Chan
 	g := &generator{tw: tar.NewWriter(w), root: root, opt: opt, first: map[inodeID]string{}}
 	defer func() { g.closeParent() }()
 	changes = slices.Clone(changes)
-	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(changes, func(a, b Change) int { return strings.Compare(a.order(), b.order()) })
 	for _, c := range changes {
-		if !c.Deleted {
+		if c.Stat.IsRegular() {
 			g.total += c.Stat.Size
 		}
 	}
@@ -66,7 +85,7 @@ func Generate(ctx context.Context, w io.Writer, root *rooted.Dir, changes []Chan
 			return err
 		}
 		if err := g.add(ctx, &changes[i]); err != nil {
-			return &EntryError{Entry: changes[i].Path, Err: err}
+			return &EntryError{Entry: changes[i].entry(), Err: err}
 		}
 	}
 	if err := g.tw.Close(); err != nil {
@@ -93,14 +112,19 @@ type generator struct {
 }
 
 func (g *generator) add(ctx context.Context, c *Change) error {
-	for _, name := range splitPath(c.Path) {
+	for _, name := range splitPath(c.entry()) {
 		if strings.HasPrefix(name, whiteoutPrefix) {
 			return fmt.Errorf("%w: a layer would take it for a whiteout", ErrWhiteoutName)
 		}
 	}
-	if c.Deleted {
-		dir, base := splitBase(c.Path)
-		return g.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: path.Join(dir, whiteoutPrefix+base)})
+	switch {
+	case c.Opaque:
+		return g.whiteout(path.Join(c.entry(), opaqueMarker))
+	case c.Deleted && c.entry() == ".":
+		return fmt.Errorf("whiteout: %w", ErrRootType)
+	case c.Deleted:
+		dir, base := splitBase(c.entry())
+		return g.whiteout(path.Join(dir, whiteoutPrefix+base))
 	}
 	err := g.addPath(ctx, c)
 	if !g.opt.Map.Rootless || !errors.Is(err, unix.EACCES) {
@@ -113,6 +137,11 @@ func (g *generator) add(ctx context.Context, c *Change) error {
 		err = g.addPath(ctx, c)
 	}
 	return errors.Join(err, restore())
+}
+
+// whiteout writes an entry of which only the name counts.
+func (g *generator) whiteout(name string) error {
+	return g.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name})
 }
 
 // open returns the directory that p is in, and p's last component.
@@ -160,7 +189,7 @@ func (g *generator) addPath(ctx context.Context, c *Change) error {
 		g.warn(fmt.Sprintf("leaving out the socket %s: a layer cannot hold one", quote.Name(c.Path)))
 		return nil
 	}
-	hdr, err := g.header(dir, base, c.Path, &st)
+	hdr, err := g.header(dir, base, c.entry(), &st)
 	if err != nil {
 		return err
 	}

@@ -207,6 +207,25 @@ func TestGenerateWhiteoutsAndClamp(t *testing.T) {
 	}
 }
 
+func TestGenerateUnderOtherNames(t *testing.T) {
+	path, _, err := unpack(t, DiskOptions{Map: rootlessUnlessRoot()}, ocitest.Layer(tdir("d"), tfile("d/f"), ocitest.Hardlink("d/g", "d/f")))
+	must(t, err)
+	changes := changesOf(t, path)
+	for i := range changes {
+		changes[i].Name = "/opt/" + changes[i].Path
+	}
+	changes = append(changes, Change{Name: "/opt", Opaque: true}, Change{Name: "gone", Deleted: true})
+	layer, err := generate(t, path, changes, GenerateOptions{Map: rootlessUnlessRoot()})
+	must(t, err)
+	var got []string
+	for _, hdr := range headers(t, layer) {
+		got = append(got, hdr.Name+hdr.Linkname)
+	}
+	if want := []string{".wh.gone", "opt/", "opt/.wh..wh..opq", "opt/d/", "opt/d/f", "opt/d/gopt/d/f"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestGenerateRefuses(t *testing.T) {
 	path, _, err := unpack(t, DiskOptions{Map: rootlessUnlessRoot()}, ocitest.Layer(tdir("d"), tfile("d/f"), tfile("g")))
 	must(t, err)
