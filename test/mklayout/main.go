@@ -8,6 +8,7 @@
 package main
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -22,24 +23,31 @@ func main() {
 	layout := flag.String("layout", "", "`directory` of the layout, made if need be")
 	tag := flag.String("tag", "latest", "`name` of the image in the layout")
 	compression := flag.String("compress", "gzip", "compression of the layers: gzip, zstd or none")
+	docker := flag.Bool("docker", false, "write Docker's media types")
+	config := flag.String("config", `{"Cmd":["/bin/sh"]}`, "the `JSON` of what the image says about running it")
 	flag.Parse()
-	if *layout == "" || flag.NArg() == 0 {
+	if *layout == "" {
 		flag.Usage()
 		os.Exit(2)
 	}
 
-	d, err := ocitest.Put(*layout, *tag, ocitest.Image{
+	image := ocitest.Image{
 		LayerFiles:  flag.Args(),
 		Compression: *compression,
+		Docker:      *docker,
 		Platform:    ispec.Platform{OS: "linux", Architecture: runtime.GOARCH},
-		Config: ispec.ImageConfig{
-			Env: []string{"PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-			Cmd: []string{"/bin/sh"},
-		},
-	})
+	}
+	if err := json.Unmarshal([]byte(*config), &image.Config); err != nil {
+		fail(fmt.Errorf("parse -config: %w", err))
+	}
+	d, err := ocitest.Put(*layout, *tag, image)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "mklayout:", err)
-		os.Exit(1)
+		fail(err)
 	}
 	fmt.Println(d.Digest)
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "mklayout:", err)
+	os.Exit(1)
 }

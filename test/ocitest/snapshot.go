@@ -204,6 +204,20 @@ func Diff(a, b Tree, ignore ...string) []string {
 	return lines
 }
 
+// Lines returns all that is known of the tree, one line per name, sorted; the
+// lines of two trees can be compared by diff.
+func (tree Tree) Lines() []string {
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(tree)) {
+		line := fmt.Sprintf("%q", name)
+		for _, f := range tree[name].fields() {
+			line += " " + f.name + "=" + f.value
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
 type field struct{ name, value string }
 
 func (f Facts) fields() []field {

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# What all suites share. bats/run.sh sets these and runs the suites:
+#
+#   SHALE      the binary under test; umoci's can be put in its place
+#   UMOCI      umoci v0.6.0, to compare with
+#   MKLAYOUT   writes layouts without shale's code: see test/mklayout
+#   TREEFACTS  prints all that two trees are compared by: see test/treefacts
+#   DEBIAN     the layout of the Debian image, or empty
+#   KILLS      how many times the crash tests kill
+#
+# A command that must fail is run with `run` or `refuses`, never with `!`,
+# which cannot fail a test unless it is in the last line.
+
+bats_require_minimum_version 1.5.0
+set -o pipefail
+
+setup() {
+	sandbox
+}
+
+# sandbox makes a test start in an empty directory of its own.
+sandbox() {
+	cd "$BATS_TEST_TMPDIR" || return
+	export TMPDIR=$BATS_TEST_TMPDIR/tmp
+	mkdir -p "$TMPDIR"
+	unset SOURCE_DATE_EPOCH
+	if [ "$(id -u)" = 0 ]; then ROOTLESS=(); else ROOTLESS=(--rootless); fi
+}
+
+# teardown lets bats remove what tests have closed.
+teardown() {
+	chmod -R u+rwX "$BATS_TEST_TMPDIR" 2>/dev/null || true
+}
+
+# shale ARGS... runs the binary under test and shows what it did; $status,
+# $output (standard output only) and $stderr are set.
+shale() {
+	run --separate-stderr timeout --kill-after=5 300 "$SHALE" "$@"
+	show "$@"
+}
+
+# show prints the last run, for the log of a test that fails.
+show() {
+	echo "\$ shale $* (exit status $status)"
+	[ -z "$output" ] || printf '%s\n' "$output"
+	[ -z "${stderr:-}" ] || printf '%s\n' "$stderr" | sed 's/^/2> /'
+}
+
+# works ARGS... is shale for what must succeed.
+works() {
+	shale "$@"
+	[ "$status" -eq 0 ]
+}
+
+# refuses PATTERN ARGS... is shale for what must fail with exit status 1, one
+# message that matches the extended regular expression, and no output.
+refuses() {
+	local pattern=$1
+	shift
+	shale "$@"
+	[ "$status" -eq 1 ] || fail "exit status $status, not 1"
+	[ -z "$output" ] || fail "there is output"
+	[ "$(grep -c . <<<"$stderr")" -eq 1 ] || fail "the message is not one line"
+	grep -Eiq -- "$pattern" <<<"$stderr" || fail "the message does not match: $pattern"
+}
+
+# misuses PATTERN ARGS... is shale for a wrong command line: exit status 1 and
+# a message; usage may be shown besides.
+misuses() {
+	local pattern=$1
+	shift
+	shale "$@"
+	[ "$status" -eq 1 ] || fail "exit status $status, not 1"
+	grep -Eiq -- "$pattern" <<<"$stderr" || fail "the message does not match: $pattern"
+}
+
+fail() {
+	echo "$*"
+	return 1
+}
+
+# needs COMMAND... skips the test if one is not there.
+needs() {
+	local command
+	for command; do
+		command -v "$command" >/dev/null || skip "$command is not installed"
+	done
+}
+
+needs_root() {
+	[ "$(id -u)" = 0 ] || skip "only root may do this: $*"
+}
+
+# --- layouts and images ---
+
+# base_tar FILE makes a small layer with one of most things.
+base_tar() {
+	local tree=$BATS_TEST_TMPDIR/base-tree
+	rm -rf "$tree"
+	mkdir -p "$tree"/{etc,bin,var/lib/old,srv}
+	echo 'root:x:0:0:root:/root:/bin/sh' >"$tree/etc/passwd"
+	echo 'root:x:0:' >"$tree/etc/group"
+	echo base >"$tree/etc/name"
+	echo tool >"$tree/bin/tool"
+	chmod 755 "$tree/bin/tool"
+	ln "$tree/bin/tool" "$tree/bin/tool2"
+	ln -s tool "$tree/bin/link"
+	echo old >"$tree/var/lib/old/file"
+	mkfifo "$tree/srv/fifo"
+	tar --create --file="$1" --directory="$tree" --sort=name --format=posix --numeric-owner --owner=0 --group=0 \
+		--mtime=@1500000000 --pax-option=delete=atime,delete=ctime .
+	rm -rf "$tree"
+}
+
+# image LAYOUT TAG [OPTION...] writes the image of one such layer, with an
+# independent writer.
+image() {
+	local layout=$1 tag=$2
+	shift 2
+	base_tar "$BATS_TEST_TMPDIR/base.tar"
+	"$MKLAYOUT" -layout "$layout" -tag "$tag" "$@" "$BATS_TEST_TMPDIR/base.tar"
+}
+
+# unpacked LAYOUT:TAG BUNDLE unpacks as whoever runs the tests may.
+unpacked() {
+	works unpack "${ROOTLESS[@]}" --image "$1" "$2"
+}
+
+blob() { # LAYOUT DIGEST
+	cat "$1/blobs/${2/://}"
+}
+
+# ref LAYOUT TAG prints the digest that the tag stands for.
+ref() {
+	jq -er --arg tag "$2" '.manifests[] | select(.annotations["org.opencontainers.image.ref.name"] == $tag) | .digest' "$1/index.json"
+}
+
+manifest() { # LAYOUT TAG
+	blob "$1" "$(ref "$1" "$2")"
+}
+
+config() { # LAYOUT TAG
+	blob "$1" "$(manifest "$1" "$2" | jq -r .config.digest)"
+}
+
+layers() { # LAYOUT TAG
+	manifest "$1" "$2" | jq -r '.layers[].digest'
+}
+
+# layer_tar LAYOUT TAG INDEX prints a layer, uncompressed; -1 is the last.
+layer_tar() {
+	local desc
+	desc=$(manifest "$1" "$2" | jq -c ".layers[$3]")
+	case $(jq -r .mediaType <<<"$desc") in
+	*gzip) blob "$1" "$(jq -r .digest <<<"$desc")" | gzip -dc ;;
+	*zstd) blob "$1" "$(jq -r .digest <<<"$desc")" | zstd -dc ;;
+	*) blob "$1" "$(jq -r .digest <<<"$desc")" ;;
+	esac
+}
+
+# layer_names LAYOUT TAG INDEX lists the names in a layer, sorted, without the
+# spellings that differ between tools.
+layer_names() {
+	layer_tar "$@" | tar --list | sed -e 's|^\./||' -e 's|/$||' | grep -vx '' | LC_ALL=C sort
+}
+
+# whole LAYOUT checks a layout from outside: every blob that index.json leads
+# to is there, has the size and digest that its descriptor says, every diffID
+# is right, and a manifest has as many layers as its config has diffIDs.
+whole() {
+	local layout=$1 desc
+	jq -e '.imageLayoutVersion == "1.0.0"' "$layout/oci-layout" >/dev/null || fail "oci-layout is broken"
+	jq -e '.schemaVersion == 2 and .mediaType == "application/vnd.oci.image.index.v1+json" and (.manifests | type) == "array"' \
+		"$layout/index.json" >/dev/null || fail "index.json is broken: $(cat "$layout/index.json")"
+	while read -r desc; do
+		whole_image "$layout" "$desc" || return
+	done < <(jq -c '.manifests[]' "$layout/index.json")
+}
+
+whole_image() {
+	local layout=$1 desc=$2 json i=0 layer diffid
+	whole_blob "$layout" "$desc" || return
+	json=$(blob "$layout" "$(jq -r .digest <<<"$desc")")
+	whole_blob "$layout" "$(jq -c .config <<<"$json")" || return
+	while read -r layer; do
+		whole_blob "$layout" "$layer" || return
+		diffid=$(blob "$layout" "$(jq -r .config.digest <<<"$json")" | jq -r ".rootfs.diff_ids[$i]")
+		[ "sha256:$(layer_blob_tar "$layout" "$layer" | sha256sum | cut -d' ' -f1)" = "$diffid" ] ||
+			fail "layer $i has not the diffID $diffid" || return
+		i=$((i + 1))
+	done < <(jq -c '.layers[]' <<<"$json")
+	[ "$(blob "$layout" "$(jq -r .config.digest <<<"$json")" | jq '.rootfs.diff_ids | length')" -eq "$i" ] ||
+		fail "there are $i layers and another number of diffIDs"
+}
+
+layer_blob_tar() {
+	case $(jq -r .mediaType <<<"$2") in
+	*gzip) blob "$1" "$(jq -r .digest <<<"$2")" | gzip -dc ;;
+	*zstd) blob "$1" "$(jq -r .digest <<<"$2")" | zstd -dc ;;
+	*) blob "$1" "$(jq -r .digest <<<"$2")" ;;
+	esac
+}
+
+whole_blob() {
+	local digest file
+	digest=$(jq -r .digest <<<"$2")
+	file=$1/blobs/${digest/://}
+	[ -f "$file" ] || fail "blob $digest is missing" || return
+	[ "$(stat -c %s "$file")" = "$(jq -r .size <<<"$2")" ] || fail "blob $digest has the wrong size" || return
+	[ "sha256:$(sha256sum <"$file" | cut -d' ' -f1)" = "$digest" ] || fail "blob $digest has another content"
+}
+
+# only_blobs LAYOUT fails if there is anything in the layout besides what
+# belongs there: temporary files, for example.
+only_blobs() {
+	local extra
+	extra=$(find "$1" -mindepth 1 -printf '%P\n' |
+		grep -Evx 'oci-layout|index\.json|blobs|blobs/sha256|blobs/sha256/[0-9a-f]{64}' || true)
+	[ -z "$extra" ] || fail "left in the layout: $extra"
+}
+
+# --- trees ---
+
+# compare_trees A B fails with a diff unless both trees are the same in path,
+# type, mode, owner, size, content, link target, device, mtime, xattrs, link
+# count and hardlinks.
+compare_trees() {
+	"$TREEFACTS" "$1" >"$TMPDIR/facts.1" || return
+	"$TREEFACTS" "$2" >"$TMPDIR/facts.2" || return
+	[ -s "$TMPDIR/facts.1" ] || fail "$1 is empty" || return
+	diff -U0 "$TMPDIR/facts.1" "$TMPDIR/facts.2" >"$TMPDIR/facts.diff" || {
+		head -n 60 "$TMPDIR/facts.diff"
+		fail "$1 and $2 differ"
+	}
+}
+
+# mtree_lines FILE prints an mtree manifest without its comments.
+mtree_lines() {
+	grep -v '^#' "$1"
+}
+
+# fingerprint PATH... identifies all that is in a tree, times included, to see
+# whether a command has changed anything there.
+fingerprint() {
+	local path
+	for path; do
+		"$TREEFACTS" "$path" || exit
+	done | sha256sum
+}

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Runs the command line's tests: as root and again as an ordinary user if root
+# runs it, and otherwise as the user that does.
+#
+#   bats/run.sh              all suites
+#   bats/run.sh repack tag   only these
+#
+# SHALE names another binary to test, KILLS how many times the crash tests kill.
+set -euo pipefail
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$top"
+
+export PATH=$PATH:/usr/sbin:/sbin
+for tool in bats jq; do
+	command -v "$tool" >/dev/null || {
+		echo "SKIPPED: all tests of the command line, since $tool is missing"
+		exit 0
+	}
+done
+
+user=shaletest
+
+# Everything is in one directory that any user can read: a checkout may be
+# below a home that only its owner may enter. A tmpfs makes it fast.
+base=/tmp
+if [ -w /dev/shm ] && [ "$(df --output=avail -k /dev/shm | tail -n 1)" -gt 3000000 ]; then
+	base=/dev/shm
+fi
+work=$(mktemp -d "$base/shale-bats.XXXXXX")
+# shellcheck disable=SC2317 # called by the trap
+cleanup() {
+	chmod -R u+rwx "$work" 2>/dev/null || true
+	rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+chmod 755 "$work"
+
+mkdir "$work/bin" "$work/bats"
+cp "${SHALE:-bin/shale}" "$work/bin/shale"
+cp "${UMOCI:-bin/peers/umoci}" "$work/bin/umoci"
+CGO_ENABLED=0 go build -o "$work/bin/" ./test/mklayout ./test/treefacts
+cp bats/*.bats bats/*.bash "$work/bats/"
+
+debian=
+if [ "$(id -u)" = 0 ]; then
+	if image=$(test/images/debian.sh); then
+		debian=$work/debian.oci
+		cp -r "$image" "$debian"
+		chmod -R a+rX "$debian"
+	else
+		echo "SKIPPED: the real image, which could not be built"
+	fi
+fi
+
+suites=()
+for suite in "${@:-}"; do
+	[ -z "$suite" ] || suites+=("$work/bats/$(basename "$suite" .bats).bats")
+done
+[ ${#suites[@]} -gt 0 ] || suites=("$work/bats")
+
+# suite WHO COMMAND... runs bats by means of the command and counts.
+suite() {
+	local who=$1 log=$work/$1.tap passed failed skipped
+	shift
+	echo "== as $who"
+	"$@" env \
+		SHALE="$work/bin/shale" UMOCI="$work/bin/umoci" MKLAYOUT="$work/bin/mklayout" TREEFACTS="$work/bin/treefacts" \
+		DEBIAN="$debian" KILLS="${KILLS:-300}" TMPDIR="$work/tmp-$who" HOME="$work/tmp-$who" LC_ALL=C.UTF-8 \
+		bats --timing "${suites[@]}" </dev/null | tee "$log" || true
+	skipped=$(grep -c '^ok .* # skip' "$log" || true)
+	passed=$(($(grep -c '^ok ' "$log" || true) - skipped))
+	failed=$(grep -c '^not ok ' "$log" || true)
+	summary+="as $who: $passed passed, $failed failed, $skipped skipped"$'\n'
+	# A suite that ended before its time has fewer results than its plan says.
+	if [ "$failed" -gt 0 ] || [ "$((passed + failed + skipped))" -ne "$(sed -n 's/^1\.\.//p' "$log" | head -n 1)" ]; then
+		result=1
+	fi
+}
+
+summary=
+result=0
+if [ "$(id -u)" = 0 ]; then
+	mkdir "$work/tmp-root"
+	suite root env
+	if ! command -v setpriv >/dev/null; then
+		echo "SKIPPED: the tests as an ordinary user, since setpriv is missing"
+	elif id "$user" >/dev/null 2>&1 || useradd --system --no-create-home --shell /bin/sh "$user"; then
+		install -d -o "$user" "$work/tmp-user"
+		suite user setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups
+	else
+		echo "SKIPPED: the tests as an ordinary user, since $user could not be created"
+	fi
+else
+	mkdir "$work/tmp-user"
+	suite user env
+fi
+
+printf '== summary\n%s' "$summary"
+exit "$result"
