@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bundle
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/moby/sys/user"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+	rspec "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/umoci/oci/config/convert"
+
+	"github.com/shale-oci/shale/internal/quote"
+	"github.com/shale-oci/shale/internal/rooted"
+	"github.com/shale-oci/shale/layer"
+)
+
+// maxUserFile bounds what is read of a passwd or group file, in bytes.
+const maxUserFile = 16 << 20
+
+// RuntimeOptions say how [WriteRuntimeConfig] describes a container.
+type RuntimeOptions struct {
+	// Map are the ID mappings of the container's user namespace.
+	Map layer.MapOptions
+	// Rootfs is the root filesystem, where the image's user is looked up. If nil,
+	// a user that is not numeric becomes root, with a warning.
+	Rootfs *rooted.Dir
+	// Warn may be nil.
+	Warn func(msg string)
+}
+
+// WriteRuntimeConfig writes the config.json of a container of the image, by the
+// rules of the image-spec's "Conversion to OCI Runtime Configuration".
+func WriteRuntimeConfig(w io.Writer, img *ispec.Image, opt RuntimeOptions) error {
+	spec, err := runtimeSpec(img, opt)
+	if err != nil {
+		return fmt.Errorf("make %s: %w", configName, err)
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "\t")
+	return enc.Encode(spec)
+}
+
+func runtimeSpec(img *ispec.Image, opt RuntimeOptions) (*rspec.Spec, error) {
+	// The user is looked up here, where symbolic links in the image's /etc lead
+	// nowhere else, and the converter is not told of either.
+	bare := *img
+	bare.Config.User = ""
+	if wd := bare.Config.WorkingDir; wd != "" {
+		bare.Config.WorkingDir = path.Clean("/" + wd)
+	}
+	spec, err := convert.ToRuntimeSpec("", bare)
+	if err != nil {
+		return nil, err
+	}
+	spec.Root.Path = rootfsName
+	if err := setUser(&spec, img, opt); err != nil {
+		return nil, err
+	}
+	if len(opt.Map.UIDMappings) > 0 || len(opt.Map.GIDMappings) > 0 {
+		spec.Linux.Namespaces = append(spec.Linux.Namespaces, rspec.LinuxNamespace{Type: rspec.UserNamespace})
+		spec.Linux.UIDMappings, spec.Linux.GIDMappings = opt.Map.UIDMappings, opt.Map.GIDMappings
+	}
+	if opt.Map.Rootless {
+		if err := convert.ToRootless(&spec); err != nil {
+			return nil, err
+		}
+	}
+	return &spec, nil
+}
+
+// setUser looks the image's user up and makes it the process's.
+func setUser(spec *rspec.Spec, img *ispec.Image, opt RuntimeOptions) error {
+	u, err := lookupUser(img.Config.User, opt.Rootfs)
+	if err != nil {
+		if opt.Rootfs != nil {
+			return fmt.Errorf("user %s: %w", quote.Name(img.Config.User), err)
+		}
+		if opt.Warn != nil {
+			opt.Warn(fmt.Sprintf("user %s cannot be looked up without a root filesystem: the container will run as root",
+				quote.Name(img.Config.User)))
+		}
+		u = &user.ExecUser{Home: "/"}
+	}
+	spec.Process.User.UID, spec.Process.User.GID = uint32(u.Uid), uint32(u.Gid)
+	spec.Process.User.AdditionalGids = []uint32{}
+	for _, gid := range u.Sgids {
+		spec.Process.User.AdditionalGids = append(spec.Process.User.AdditionalGids, uint32(gid))
+	}
+	setHome(spec.Process, img.Config.Env, u.Home)
+	return nil
+}
+
+// setHome sets HOME, last, unless the image does.
+func setHome(p *rspec.Process, imageEnv []string, home string) {
+	for _, kv := range imageEnv {
+		if strings.HasPrefix(kv, "HOME=") {
+			return
+		}
+	}
+	var env []string
+	for _, kv := range p.Env {
+		if !strings.HasPrefix(kv, "HOME=") {
+			env = append(env, kv)
+		}
+	}
+	if home != "" {
+		env = append(env, "HOME="+home)
+	}
+	p.Env = env
+}
+
+func lookupUser(name string, rootfs *rooted.Dir) (*user.ExecUser, error) {
+	passwd, err := openUserFile(rootfs, "etc/passwd")
+	if err != nil {
+		return nil, err
+	}
+	defer passwd.Close() //nolint:errcheck // only read from
+	group, err := openUserFile(rootfs, "etc/group")
+	if err != nil {
+		return nil, err
+	}
+	defer group.Close() //nolint:errcheck // only read from
+	return user.GetExecUser(name, &user.ExecUser{Home: "/"}, passwd, group)
+}
+
+// openUserFile opens a file of the root filesystem, or nothing if there is none.
+func openUserFile(rootfs *rooted.Dir, path string) (io.ReadCloser, error) {
+	none := io.NopCloser(strings.NewReader(""))
+	if rootfs == nil {
+		return none, nil
+	}
+	f, err := rootfs.OpenFollow(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return none, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return limitedFile{io.LimitReader(f, maxUserFile), f}, nil
+}
+
+type limitedFile struct {
+	io.Reader
+	io.Closer
+}

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bundle
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/shale-oci/shale/internal/progress"
+	"github.com/shale-oci/shale/internal/quote"
+	"github.com/shale-oci/shale/internal/rooted"
+	"github.com/shale-oci/shale/layer"
+	"github.com/shale-oci/shale/layout"
+	"github.com/shale-oci/shale/mtree"
+)
+
+// ErrExists is returned when the place of a bundle is taken.
+var ErrExists = errors.New("already exists")
+
+// UnpackOptions change how an image is unpacked. The zero value is root's way.
+type UnpackOptions struct {
+	// Map relates the image's owners to those on the disk.
+	Map layer.MapOptions
+	// KeepDirlinks lets symbolic links to directories stay where a layer has a
+	// directory of the same name.
+	KeepDirlinks bool
+	// Warn receives what was left out or looks wrong. May be nil.
+	Warn func(msg string)
+	// Progress receives the stages "applying" (bytes of layer blobs) and
+	// "checking" (files). May be nil.
+	Progress progress.Func
+}
+
+// Unpack makes a bundle of the image that from leads to, in the directory dir,
+// which is made if it does not exist. If it fails or ctx ends, what it made is
+// removed again; what was there before is never touched.
+func Unpack(ctx context.Context, l *layout.Layout, from layout.Path, dir string, opt UnpackOptions) (err error) {
+	img, err := readImage(ctx, l, from)
+	if err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	b, err := newBundle(dir, img.manifest)
+	if err != nil {
+		return fmt.Errorf("unpack into %s: %w", quote.Name(dir), err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.undo())
+		}
+		b.close()
+	}()
+	if err := b.unpack(ctx, l, from, img, opt); err != nil {
+		return fmt.Errorf("unpack into %s: %w", quote.Name(dir), err)
+	}
+	return nil
+}
+
+// newDir is a bundle that is being made, and what has been made of it.
+type newDir struct {
+	path  string
+	dir   *rooted.Dir
+	image ispec.Descriptor
+	dirs  []string // directories made on the way, the outermost first
+	files []string // names made in dir
+}
+
+// newBundle makes the directory and checks that there is room in it.
+func newBundle(path string, manifest ispec.Descriptor) (*newDir, error) {
+	b := &newDir{path: path, image: manifest}
+	if err := b.mkdirAll(path); err != nil {
+		return nil, errors.Join(err, b.undo())
+	}
+	dir, err := openBundle(path)
+	if err != nil {
+		return nil, errors.Join(err, b.undo())
+	}
+	b.dir = dir
+	if err := b.checkFree(); err != nil {
+		err = errors.Join(err, b.undo())
+		b.close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// openBundle opens a bundle's directory. The path is the user's own: it may
+// well be a symbolic link.
+func openBundle(path string) (*rooted.Dir, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, err
+	}
+	return rooted.Open(real)
+}
+
+func (b *newDir) mkdirAll(path string) error {
+	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if parent := filepath.Dir(path); parent != path {
+		if err := b.mkdirAll(parent); err != nil {
+			return err
+		}
+	}
+	// Until somebody widens it, nobody else gets at the setuid files inside.
+	err := os.Mkdir(path, 0o700)
+	if err == nil {
+		b.dirs = append(b.dirs, path)
+	}
+	return err
+}
+
+// checkFree refuses a directory in which a bundle is already, or a part of one.
+func (b *newDir) checkFree() error {
+	var hint string
+	if _, err := b.dir.Lstat(metaName); errors.Is(err, fs.ErrNotExist) {
+		hint = fmt.Sprintf(" (there is no %s, so an unpack was interrupted here or something else made it: remove it to go on)", metaName)
+	}
+	for _, name := range []string{configName, rootfsName, metaName, mtreeName(b.image), statName(b.image)} {
+		_, err := b.dir.Lstat(name)
+		switch {
+		case err == nil:
+			return fmt.Errorf("%s %w%s", name, ErrExists, hint)
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+	}
+	return nil
+}
+
+// undo removes what has been made. It goes on where something cannot be
+// removed.
+func (b *newDir) undo() error {
+	var errs []error
+	for _, name := range b.files {
+		errs = append(errs, b.dir.RemoveAll(name))
+	}
+	for i := len(b.dirs) - 1; i >= 0; i-- {
+		errs = append(errs, os.Remove(b.dirs[i]))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("clean up: %w", err)
+	}
+	return nil
+}
+
+func (b *newDir) close() {
+	if b.dir != nil {
+		b.dir.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
+	}
+}
+
+func (b *newDir) unpack(ctx context.Context, l *layout.Layout, from layout.Path, img *image, opt UnpackOptions) error {
+	if err := b.dir.Chmod(".", 0o700); err != nil {
+		return err
+	}
+	if err := b.dir.Mkdir(rootfsName, 0o700); err != nil {
+		return err
+	}
+	b.files = append(b.files, rootfsName)
+	rootfs, err := b.dir.OpenDir(rootfsName)
+	if err != nil {
+		return err
+	}
+	defer rootfs.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
+	tree, err := applyLayers(ctx, l, img, rootfs, opt)
+	if err != nil {
+		return err
+	}
+	if err := b.create(configName, 0o644, func(w io.Writer) error {
+		return WriteRuntimeConfig(w, &img.config, RuntimeOptions{Map: opt.Map, Rootfs: rootfs, Warn: opt.Warn})
+	}); err != nil {
+		return err
+	}
+	if err := b.writeFacts(ctx, rootfs, tree, opt); err != nil {
+		return err
+	}
+	meta := Meta{From: from, Map: opt.Map}
+	return b.create(metaName, 0o644, meta.writeTo)
+}
+
+// applyLayers writes the image's tree below rootfs.
+func applyLayers(
+	ctx context.Context, l *layout.Layout, img *image, rootfs *rooted.Dir, opt UnpackOptions,
+) (_ *layer.Tree, err error) {
+	disk, err := layer.NewDisk(rootfs, layer.DiskOptions{Map: opt.Map, Warn: opt.Warn})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			disk.Abort()
+		}
+	}()
+	tree := layer.NewTree()
+	layers := newLayerReader(l, img, opt.Warn, opt.Progress)
+	defer layers.close()
+	for i := range img.layers {
+		if err := layers.apply(ctx, i, tree, disk, layer.ApplyOptions{
+			KeepDirlinks: opt.KeepDirlinks,
+			Warn:         opt.Warn,
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return tree, disk.Finish(ctx, tree)
+}
+
+// writeFacts writes the mtree manifest and the stat cache. No file is read for
+// that: the digests are known from writing.
+func (b *newDir) writeFacts(ctx context.Context, rootfs *rooted.Dir, tree *layer.Tree, opt UnpackOptions) error {
+	stamp, err := mtree.TakeStamp(b.dir)
+	if err != nil {
+		return err
+	}
+	now, err := mtree.Walk(ctx, rootfs, mtree.WalkOptions{
+		Digest: func(path string, st rooted.Stat) ([32]byte, bool) {
+			return tree.Digest(path, st.Size)
+		},
+		Rootless: opt.Map.Rootless,
+		Progress: opt.Progress,
+	})
+	if err != nil {
+		return fmt.Errorf("list rootfs: %w", err)
+	}
+	f := facts{image: b.image, path: filepath.Join(b.path, rootfsName), tree: now, stamp: stamp}
+	return f.write(b.create)
+}
+
+// create makes the file called name, which must not exist.
+func (b *newDir) create(name string, perm uint32, write func(io.Writer) error) error {
+	err := createFile(b.dir, name, perm, write)
+	if !errors.Is(err, fs.ErrExist) {
+		b.files = append(b.files, name)
+	}
+	return err
+}
+
+func createFile(dir *rooted.Dir, name string, perm uint32, write func(io.Writer) error) (err error) {
+	f, err := dir.Create(name, perm)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := f.Close(); cerr != nil && err == nil {
+			err = cerr
+		}
+	}()
+	bw := bufio.NewWriterSize(f, 256<<10)
+	if err := write(bw); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := bw.Flush(); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
