@@ -123,6 +123,43 @@ func (a *attributes) add(key, value []byte) (err error) {
 	return err
 }
 
+// forget undoes the given keywords.
+func (a *attributes) forget(keys keywords) {
+	keep := *a
+	*a = attributes{}
+	a.known = keep.known &^ keys
+	if a.known&keySize != 0 {
+		a.size = keep.size
+	}
+	if a.known&keyType != 0 {
+		a.mode |= keep.mode & unix.S_IFMT
+	}
+	if a.known&keyUID != 0 {
+		a.uid = keep.uid
+	}
+	if a.known&keyGID != 0 {
+		a.gid = keep.gid
+	}
+	if a.known&keyMode != 0 {
+		a.mode |= keep.mode & 0o7777
+	}
+	if a.known&keyLink != 0 {
+		a.more.link = keep.more.link
+	}
+	if a.known&keyNlink != 0 {
+		a.nlink = keep.nlink
+	}
+	if a.known&keyTime != 0 {
+		a.mtime, a.tarTime = keep.mtime, keep.tarTime
+	}
+	if a.known&keyDigest != 0 {
+		a.digest = keep.digest
+	}
+	if a.known&keyXattr != 0 {
+		a.more.xattrs = keep.more.xattrs
+	}
+}
+
 func isXattr(prefix []byte) bool { return string(prefix) == "xattr" || string(prefix) == "xattrs" }
 
 // addXattr takes over an extended attribute: its name, "=", and its value in

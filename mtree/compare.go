@@ -179,10 +179,14 @@ func (c *comparison) added(i int32) {
 // both compares two entries of the same path, but not what is below them.
 func (c *comparison) both(i, j int32) {
 	o, n := &c.old.nodes[i], &c.new.nodes[j]
-	if o.known == 0 {
-		// The manifest has no such entry, only others below it.
-		e := Entry{tree: c.new, i: j}
-		c.deltas = append(c.deltas, Delta{Path: e.Path(), Kind: Added, New: e})
+	if o.known == 0 || n.known == 0 {
+		// A manifest has no such entry, only others below it.
+		switch oe, ne := (Entry{tree: c.old, i: i}), (Entry{tree: c.new, i: j}); {
+		case n.known != 0:
+			c.deltas = append(c.deltas, Delta{Path: ne.Path(), Kind: Added, New: ne})
+		case o.known != 0:
+			c.deltas = append(c.deltas, Delta{Path: oe.Path(), Kind: Deleted, Old: oe})
+		}
 		return
 	}
 	if changed := c.changed(o, n); changed != 0 {

@@ -18,8 +18,8 @@ import (
 
 // maxOpenDirs is how many directories a walk keeps open for what is still to be
 // done in them. A deep tree can need more; then the one opened first is closed,
-// and opened again when its turn comes.
-const maxOpenDirs = 256
+// and opened again when its turn comes. Tests make it smaller.
+var maxOpenDirs = 256
 
 // dirTable owns the open directories of a walk.
 type dirTable struct {

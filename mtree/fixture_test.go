@@ -111,19 +111,18 @@ type world struct {
 	t    testing.TB
 	rand *rand.Rand
 	root string
+
+	canChown, canMknod bool
 }
 
 func newWorld(t testing.TB, seed uint64) *world {
 	w := &world{t: t, rand: rand.New(rand.NewPCG(seed, 0)), root: t.TempDir()}
-	t.Cleanup(func() {
-		// Some of the directories may not be readable.
-		_ = filepath.WalkDir(w.root, func(path string, d fs.DirEntry, _ error) error {
-			if d.IsDir() {
-				_ = os.Chmod(path, 0o700)
-			}
-			return nil
-		})
-	})
+	// A user namespace may have root, but only one user and no devices.
+	w.canChown = os.Lchown(w.root, 2, 2) == nil
+	must(t, os.Lchown(w.root, os.Geteuid(), os.Getegid()))
+	probe := w.path("probe")
+	w.canMknod = unix.Mknod(probe, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))) == nil
+	must(t, os.RemoveAll(probe))
 	return w
 }
 
@@ -178,7 +177,7 @@ func (w *world) make(path string, depth int) {
 		return
 	case kind == 8:
 		must(w.t, unix.Mkfifo(path, 0o600))
-	case kind == 9 && os.Geteuid() == 0:
+	case kind == 9 && w.canMknod:
 		must(w.t, unix.Mknod(path, pick[uint32](w, unix.S_IFCHR, unix.S_IFBLK)|0o600, int(unix.Mkdev(1, w.rand.Uint32N(9)))))
 	case kind == 10 && len(path) < 100:
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
@@ -204,13 +203,18 @@ func (w *world) content() []byte {
 }
 
 func (w *world) chmod(path string) {
-	if w.oneIn(3) {
-		must(w.t, unix.Chmod(path, pick[uint32](w, 0o664, 0o600, 0o755, 0o4755, 0o2711, 0o1777, 0o700, 0o7777)))
+	if !w.oneIn(3) {
+		return
 	}
+	perm := pick[uint32](w, 0o664, 0o600, 0o755, 0o4755, 0o2711, 0o1777, 0o700, 0o7777)
+	if fi, err := os.Lstat(path); err == nil && fi.IsDir() {
+		perm |= 0o700 // for tests that are not run by root
+	}
+	must(w.t, unix.Chmod(path, perm))
 }
 
 func (w *world) chown(path string) {
-	if os.Geteuid() == 0 && w.oneIn(4) {
+	if w.canChown && w.oneIn(4) {
 		must(w.t, os.Lchown(path, w.rand.IntN(3), w.rand.IntN(3)))
 	}
 }

@@ -72,3 +72,22 @@ func typeMode(name string) (mode uint32, ok bool) {
 	}
 	return 0, false
 }
+
+// keywordNamed returns the keyword called name in /unset, 0 if it is none of
+// ours.
+func keywordNamed(name []byte) keywords {
+	switch string(name) {
+	case "time":
+		return keyTime
+	case "sha256":
+		return keyDigest
+	case "xattrs":
+		return keyXattr
+	}
+	for i, known := range keywordNames[:manifestKeywords] {
+		if string(name) == known {
+			return 1 << i
+		}
+	}
+	return 0
+}

@@ -117,7 +117,11 @@ func (p *parser) readLine() bool {
 		if err == io.EOF || !continued(p.line) {
 			return true
 		}
-		p.long = append(p.long[:0], p.line[:len(p.line)-1]...)
+		if rest := p.line[:len(p.line)-1]; len(p.long) > 0 {
+			p.long = rest // which is where it is
+		} else {
+			p.long = append(p.long, rest...)
+		}
 		if len(p.long) > maxLine {
 			p.err = errLongLine
 			return false
@@ -197,20 +201,13 @@ func (p *parser) command(word string, fields *fieldScanner) error {
 		}
 		return nil
 	case "/unset":
-		var keys keywords
-		for f := fields.next(); len(f) > 0; f = fields.next() {
-			for i, name := range keywordNames {
-				if string(f) == name || string(f) == "time" && name == "tar_time" {
-					keys |= 1 << i
-				}
-			}
-			if string(f) == "all" {
-				keys = p.set.known
+		keys := ^keywords(0)
+		if f := fields.next(); len(f) > 0 && string(f) != "all" {
+			for keys = 0; len(f) > 0; f = fields.next() {
+				keys |= keywordNamed(f)
 			}
 		}
-		if p.set.known &^= keys; keys == 0 || p.set.known == 0 {
-			p.set = attributes{}
-		}
+		p.set.forget(keys)
 		return nil
 	}
 	return fmt.Errorf("unknown command %s", quote.Name(word))
@@ -304,10 +301,13 @@ func (p *parser) fill(i int32, attrs *attributes) error {
 	if n.known != 0 {
 		return fmt.Errorf("listed before in line %d", p.lines[i])
 	}
-	if i == 0 && attrs.known&keyType != 0 && !attrs.isDir() {
-		return errors.New("the root is not a directory")
-	}
 	filled := attrs.node
+	if i == 0 {
+		if attrs.known&keyType != 0 && !attrs.isDir() {
+			return errors.New("the root is not a directory")
+		}
+		filled.mode |= unix.S_IFDIR
+	}
 	filled.parent, filled.name, filled.nameLen = n.parent, n.name, n.nameLen
 	if !attrs.more.empty() {
 		var err error
