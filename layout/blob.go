@@ -71,7 +71,8 @@ func (l *Layout) openBlob(ctx context.Context, d ispec.Descriptor) (*BlobReader,
 		err = fmt.Errorf("%w: %d bytes, not %d", ErrSize, st.Size, d.Size)
 	}
 	if err != nil {
-		return nil, both(err, f.Close())
+		_ = f.Close()
+		return nil, err
 	}
 	r.src, r.file = f, f
 	return r, nil
@@ -145,12 +146,11 @@ func (r *BlobReader) Close() error {
 	if r.err == nil || r.err == io.EOF {
 		r.err = r.failed(fs.ErrClosed)
 	}
-	var err error
 	if r.file != nil {
-		err = r.file.Close()
+		_ = r.file.Close()
 		r.file = nil
 	}
-	return both(r.bad, err)
+	return r.bad
 }
 
 // ReadBlob returns the whole blob that d describes, verified. It is meant for

@@ -53,7 +53,7 @@ func create(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	defer parent.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
+	defer closeDir(parent)
 
 	base := filepath.Base(path)
 	temp := initName(base)
@@ -61,7 +61,7 @@ func create(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
+	defer closeDir(dir)
 	err = fill(dir)
 	if err == nil {
 		err = renameNoReplace(parent, temp, base)
@@ -97,16 +97,19 @@ func makeInitDir(ctx context.Context, parent *rooted.Dir, name string) (*rooted.
 		} else if err != nil {
 			return nil, err
 		}
-		if err := flock(ctx, dir.Fd(), unix.LOCK_EX); err != nil && !errors.Is(err, ErrLock) {
-			return nil, both(err, dir.Close())
+		err = flock(ctx, dir.Fd(), unix.LOCK_EX)
+		if errors.Is(err, ErrLock) {
+			err = nil // then nobody can tell who is first
 		}
-		if made == nil && sameDir(parent, name, dir) {
+		same := sameDir(parent, name, dir)
+		if err == nil && same && made == nil {
 			return dir, nil
 		}
-		if made != nil && sameDir(parent, name, dir) {
+		if err == nil && same {
 			err = parent.RemoveAll(name)
 		}
-		if err = both(err, dir.Close()); err != nil {
+		closeDir(dir)
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -132,7 +135,7 @@ func fill(dir *rooted.Dir) error {
 	if err != nil {
 		return err
 	}
-	defer blobs.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
+	defer closeDir(blobs)
 	if err := blobs.Mkdir(algorithms[0].String(), 0o755); err != nil {
 		return err
 	}

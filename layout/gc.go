@@ -86,7 +86,8 @@ func (l *Layout) listBlobs(ctx context.Context) (map[digest.Algorithm][]string, 
 			return nil, err
 		}
 		entries, err := dir.Names()
-		if err := both(err, dir.Close()); err != nil {
+		closeDir(dir)
+		if err != nil {
 			return nil, err
 		}
 		for _, e := range entries {
@@ -112,7 +113,7 @@ type staleTemp struct {
 
 func (t *temps) close() {
 	for _, s := range t.stale {
-		s.dir.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
+		closeDir(s.dir)
 	}
 }
 
@@ -122,7 +123,7 @@ func (l *Layout) listTemps() (*temps, error) {
 	if err != nil {
 		return t, err
 	}
-	defer root.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
+	defer closeDir(root)
 	entries, err := root.Names()
 	if err != nil {
 		return t, err
@@ -158,12 +159,12 @@ func (l *Layout) addTemp(t *temps, name string) error {
 		t.stale = append(t.stale, staleTemp{name, dir})
 		return nil
 	}
-	defer dir.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
+	defer closeDir(dir)
 	if errors.Is(err, ErrLock) {
 		return err
 	}
 	entries, err := dir.Names()
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // which means removed by its writer
 		return err
 	}
 	for _, e := range entries {

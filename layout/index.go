@@ -152,7 +152,10 @@ func (l *Layout) replaceIndex(ctx context.Context, old indexFile, data []byte) (
 		return false, err
 	}
 	done, err := l.renameIndex(t, temp, old)
-	return done, both(err, t.remove(temp))
+	if rmErr := t.remove(temp); !done {
+		err = both(err, rmErr)
+	}
+	return done, err
 }
 
 func (l *Layout) renameIndex(t *tempDir, temp string, old indexFile) (bool, error) {

@@ -94,7 +94,8 @@ func open(ctx context.Context, path string, opt *Options) (*Layout, error) {
 		return nil, cause(err)
 	}
 	if err := l.check(); err != nil {
-		return nil, both(err, l.Close())
+		_ = l.Close()
+		return nil, err
 	}
 	return l, nil
 }
@@ -151,23 +152,30 @@ func (l *Layout) Path() string { return l.path }
 // Close removes the temporary directory, if there is one, and with it the notes
 // that keep gc from the blobs that were put: what is to stay must be referred to
 // by index.json before. Everything fails afterwards, also with writers that are
-// still open. Closing twice does nothing.
+// still open.
+//
+// The error is always nil. What was committed is committed, and a temporary
+// directory that cannot be removed is one for the next gc.
 func (l *Layout) Close() error {
 	if l.closed.Swap(true) {
 		return nil
 	}
-	err := l.closeTemp()
+	l.closeTemp()
 	l.algMu.Lock()
 	defer l.algMu.Unlock()
 	for _, d := range l.algs {
-		err = both(err, d.Close())
+		closeDir(d)
 	}
-	for _, d := range []*rooted.Dir{l.blobs, l.dir} {
-		if d != nil {
-			err = both(err, d.Close())
-		}
+	closeDir(l.blobs)
+	closeDir(l.dir)
+	return nil
+}
+
+// closeDir closes a directory, which was only read from: it has nothing to lose.
+func closeDir(d *rooted.Dir) {
+	if d != nil {
+		_ = d.Close()
 	}
-	return opError("close layout", l.path, err)
 }
 
 // usable is asked before anything that uses a descriptor of the layout, whose
@@ -186,7 +194,7 @@ func readFile(d *rooted.Dir, name string, limit int64) ([]byte, rooted.Stat, err
 	if err != nil {
 		return nil, rooted.Stat{}, err
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close() //nolint:errcheck // it was only read from
 	st, err := rooted.FromFd(int(f.Fd()))
 	if err != nil {
 		return nil, st, err

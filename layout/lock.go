@@ -32,13 +32,14 @@ func (l *Layout) lock(ctx context.Context, how int) (unlock func(), err error) {
 		return nil, fmt.Errorf("lock layout: %w", cause(err))
 	}
 	if err := flock(ctx, d.Fd(), how); err != nil {
-		return nil, both(err, d.Close())
+		closeDir(d)
+		return nil, err
 	}
 	return func() {
 		// A process that is being forked may hold a copy of the descriptor for
 		// a moment, so that closing it alone would not do.
 		_ = unix.Flock(d.Fd(), unix.LOCK_UN)
-		_ = d.Close()
+		closeDir(d)
 	}, nil
 }
 

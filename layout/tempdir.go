@@ -98,11 +98,9 @@ func (l *Layout) lockTemp(ctx context.Context, name string) (*rooted.Dir, error)
 	if err == nil {
 		err = l.own.adopt(dir.Fd(), l.own.dirMode)
 	}
-	if err != nil {
-		return nil, both(err, dir.Close())
-	}
-	if !sameDir(l.dir, name, dir) {
-		return nil, dir.Close()
+	if err != nil || !sameDir(l.dir, name, dir) {
+		closeDir(dir)
+		return nil, err
 	}
 	return dir, nil
 }
@@ -115,16 +113,14 @@ func sameDir(parent *rooted.Dir, name string, d *rooted.Dir) bool {
 }
 
 // closeTemp removes the temporary directory and then drops its lock.
-func (l *Layout) closeTemp() error {
+func (l *Layout) closeTemp() {
 	l.tempMu.Lock()
 	defer l.tempMu.Unlock()
-	if l.temp == nil {
-		return nil
+	if l.temp != nil {
+		_ = l.dir.RemoveAll(l.temp.name)
+		closeDir(l.temp.dir)
+		l.temp = nil
 	}
-	err := l.dir.RemoveAll(l.temp.name)
-	err = both(err, l.temp.dir.Close())
-	l.temp = nil
-	return err
 }
 
 // create makes a new file.
