@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+)
+
+// command is what makes one command different from the others.
+type command struct {
+	name    string
+	aliases []string
+	usage   string // in a few words
+	details string // the DESCRIPTION of the help text
+	hidden  bool
+
+	positional argRule
+	groups     []flagGroup
+	flags      []cli.Flag
+
+	// run gets the positional arguments after groups have been checked.
+	run func(ctx context.Context, args []string) error
+}
+
+// flagGroup is a set of flags that several commands have.
+type flagGroup interface {
+	// flags binds the flags to the group's fields.
+	flags() []cli.Flag
+	// check looks at what was given, by whether the flag of a name was, and makes
+	// of it what libraries take.
+	check(given func(name string) bool) error
+}
+
+// argRule says which positional arguments a command takes.
+type argRule struct {
+	names []string // as in the help text; each must be there and not empty
+	// other replaces the rule above, where the number depends on flags.
+	other func(args []string) error
+}
+
+func (r argRule) check(args []string) error {
+	if r.other != nil {
+		return r.other(args)
+	}
+	if len(args) != len(r.names) {
+		want := "none"
+		if len(r.names) > 0 {
+			want = strings.Join(r.names, " ")
+		}
+		return fmt.Errorf("invalid number of positional arguments: expected %s, got %d", want, len(args))
+	}
+	if i := slices.Index(args, ""); i >= 0 {
+		return fmt.Errorf("%s is empty", r.names[i])
+	}
+	return nil
+}
+
+// exitStatus is what the help text of every command ends with.
+const exitStatus = "Exit status: 0 success, 1 error, 128+n ended by signal n."
+
+// command makes the cli.Command of c.
+func (a *app) command(c command) *cli.Command {
+	flags := c.flags
+	for _, g := range c.groups {
+		flags = append(flags, g.flags()...)
+	}
+	return &cli.Command{
+		Name: c.name, Aliases: c.aliases, Hidden: c.hidden,
+		Usage: c.usage, Description: c.details + "\n\n" + exitStatus,
+		ArgsUsage: strings.Join(c.positional.names, " "),
+		Flags:     flags,
+		// Commas are part of values.
+		DisableSliceFlagSeparator: true,
+		OnUsageError:              usageError,
+		Action: func(ctx context.Context, cmd *cli.Command) error {
+			err := c.do(ctx, cmd)
+			if err != nil {
+				return &commandError{cmd: cmd, err: err}
+			}
+			return nil
+		},
+	}
+}
+
+func (c *command) do(ctx context.Context, cmd *cli.Command) error {
+	args := cmd.Args().Slice()
+	if err := c.positional.check(args); err != nil {
+		return err
+	}
+	for _, g := range c.groups {
+		if err := g.check(cmd.IsSet); err != nil {
+			return err
+		}
+	}
+	return c.run(ctx, args)
+}
+
+// group completes a command that only has commands below it: bare, it prints
+// its help.
+func (a *app) group(c *cli.Command) *cli.Command {
+	c.Commands = append(c.Commands, helpCommand())
+	c.OnUsageError = usageError
+	// What follows an unknown command is not worth a message of its own.
+	one := 1
+	c.StopOnNthArg = &one
+	// The library would give every command a help command, and so take "help" and
+	// "h" from those that have positional arguments.
+	c.HideHelpCommand = true
+	c.Action = func(_ context.Context, cmd *cli.Command) error {
+		if cmd.Args().Present() {
+			return &unknownCommandError{parent: cmd, name: cmd.Args().First()}
+		}
+		showHelp(cmd)
+		return nil
+	}
+	return c
+}
+
+// helpCommand shows the help of a command at any depth, as --help does.
+func helpCommand() *cli.Command {
+	return &cli.Command{
+		Name: "help", Aliases: []string{"h"}, HideHelp: true,
+		Usage:        "show a list of commands, or the help of one command",
+		ArgsUsage:    "[command...]",
+		OnUsageError: usageError,
+		Action: func(_ context.Context, cmd *cli.Command) error {
+			about := parent(cmd)
+			for _, name := range cmd.Args().Slice() {
+				sub := about.Command(name)
+				if sub == nil {
+					return &unknownCommandError{parent: about, name: name}
+				}
+				about = sub
+			}
+			showHelp(about)
+			return nil
+		},
+	}
+}
+
+func parent(cmd *cli.Command) *cli.Command { return cmd.Lineage()[1] }
+
+func showHelp(cmd *cli.Command) {
+	template := cli.CommandHelpTemplate
+	switch {
+	case cmd.Root() == cmd:
+		template = cli.RootCommandHelpTemplate
+	case len(cmd.VisibleCommands()) > 0:
+		template = cli.SubcommandHelpTemplate
+	}
+	cli.HelpPrinter(cmd.Root().Writer, template, cmd)
+}
+
+// usageError is called for a command line that cannot be parsed.
+func usageError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
+	showHelp(cmd)
+	return &commandError{cmd: cmd, err: err}
+}
