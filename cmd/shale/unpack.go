@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/shale-oci/shale/bundle"
+	"github.com/shale-oci/shale/internal/quote"
+	"github.com/shale-oci/shale/layout"
+)
+
+func (a *app) unpackCommand() *cli.Command {
+	var (
+		image        imageFlag
+		maps         mapFlags
+		keepDirlinks bool
+	)
+	return a.command(command{
+		name:  "unpack",
+		usage: "make a bundle of an image",
+		details: "A bundle is a directory with the image's root filesystem and a config.json, which OCI\n" +
+			"runtimes run, and with what repack needs to find out later what was changed.",
+		positional: argRule{names: []string{"<bundle>"}},
+		groups:     []flagGroup{&image, &maps},
+		flags: []cli.Flag{&cli.BoolFlag{
+			Name: "keep-dirlinks", Destination: &keepDirlinks,
+			Usage: "leave symbolic links to directories alone where a layer has a directory",
+		}},
+		run: func(ctx context.Context, args []string) error {
+			dir := args[0]
+			err := a.withImage(ctx, image, func(l *layout.Layout, path layout.Path) error {
+				return bundle.Unpack(ctx, l, path, dir, bundle.UnpackOptions{
+					Map:          maps.options,
+					KeepDirlinks: keepDirlinks,
+					Warn:         a.warn,
+					Progress:     a.report(),
+				})
+			})
+			if err == nil {
+				a.log.Infof("unpacked the image to %s", quote.Name(dir))
+			}
+			return err
+		},
+	})
+}
