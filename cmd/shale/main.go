@@ -40,11 +40,11 @@ func (i *interruption) exitCode() int { return 128 + int(i.signal) }
 // and ends the process at the second.
 func watchSignals(cancel context.CancelCauseFunc) {
 	signals := make(chan os.Signal, 2)
-	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
-		// What nohup or a shell's "&" have switched off stays off.
-		if !signal.Ignored(s) {
-			signal.Notify(signals, s)
-		}
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	// What nohup has switched off stays off. Shells switch SIGINT off for all that
+	// they run in the background, where somebody who sends it means it.
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
 	}
 	go func() {
 		cancel(&interruption{(<-signals).(syscall.Signal)})

@@ -302,3 +302,29 @@ func TestPermissionHint(t *testing.T) {
 		}
 	}
 }
+
+// TestIgnoredSignals starts shale as shells start what is in the background, and
+// as nohup does.
+func TestIgnoredSignals(t *testing.T) {
+	for _, tt := range []struct {
+		signal string
+		code   int
+	}{{"INT", 130}, {"TERM", 143}, {"HUP", 0}} {
+		dir := newLayout(t)
+		// The layer ends only for the shale that a signal has not ended.
+		script := `trap "" ` + tt.signal + `
+			mkfifo layer
+			"$0" raw add-layer --image l layer & pid=$!
+			exec 3>layer
+			head -c 1000000 /dev/zero >&3
+			kill -` + tt.signal + ` $pid
+			[ ` + tt.signal + ` != HUP ] || exec 3>&-
+			wait $pid`
+		cmd := shaleCommand(t, dir)
+		cmd.Args = []string{"sh", "-c", script, cmd.Path}
+		cmd.Path = "/bin/sh"
+		if got := runCommand(t, cmd); got.code != tt.code {
+			t.Errorf("SIG%s: exit code %d, want %d; standard error is %q", tt.signal, got.code, tt.code, got.stderr)
+		}
+	}
+}
