@@ -253,6 +253,13 @@ func changedXattrs(a, b []Xattr) []string {
 	return names
 }
 
+// sortXattrs returns xattrs sorted by name.
+func sortXattrs(xattrs []Xattr) []Xattr {
+	sorted := slices.Clone(xattrs)
+	slices.SortFunc(sorted, func(a, b Xattr) int { return strings.Compare(a.Name, b.Name) })
+	return sorted
+}
+
 // modified notes a change of an entry that is in both trees.
 func (c *comparison) modified(p pair, diff keywords) {
 	d := Delta{Kind: Modified, Old: Entry{tree: c.old, i: p.old}, New: Entry{tree: c.new, i: p.new}}

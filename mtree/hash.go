@@ -95,37 +95,32 @@ func (w *walker) hash(j *job, s *scratch) error {
 	return nil
 }
 
-// hashFile returns the digest of one file, which must be as it was found from
-// beginning to end.
+// hashFile returns the digest of one file. When all is read, the file must still
+// be the one that was found, and as long as then; then it was so all the time,
+// and asking once is enough.
 func (w *walker) hashFile(dir *rooted.Dir, p *pending, h *hasher, unlock bool) (digest [sha256.Size]byte, err error) {
 	f, err := openFile(dir, p, unlock)
 	if err != nil {
 		return digest, err
 	}
 	defer f.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
-	if err := p.check(f); err != nil {
-		return digest, err
-	}
 	if h.sha == nil {
 		h.sha, h.buf = sha256.New(), make([]byte, hashBuffer)
 	}
 	h.sha.Reset()
-	for left := p.st.Size; ; {
+	for left := p.st.Size; left > 0; {
 		if err := w.ctx.Err(); err != nil {
 			return digest, err
 		}
-		n, err := f.Read(h.buf)
-		left -= int64(n)
-		if left < 0 || err == io.EOF && left > 0 {
-			return digest, ErrChanged
-		}
-		h.sha.Write(h.buf[:n])
+		n, err := f.Read(h.buf[:min(left, hashBuffer)])
 		if err == io.EOF {
-			break
+			return digest, ErrChanged
 		}
 		if err != nil {
 			return digest, err
 		}
+		h.sha.Write(h.buf[:n])
+		left -= int64(n)
 	}
 	h.sha.Sum(digest[:0])
 	return digest, p.check(f)
@@ -150,8 +145,8 @@ func openFile(dir *rooted.Dir, p *pending, unlock bool) (*os.File, error) {
 	return f, nil
 }
 
-// check makes sure that f is the file that was found, and unchanged. Its change
-// time does not count: a new name or another mode would change it.
+// check makes sure that f is the file that was found, and unchanged. The change
+// time does not count: a new name or another mode would change it, too.
 func (p *pending) check(f *os.File) error {
 	st, err := rooted.FromFd(int(f.Fd()))
 	if err != nil {

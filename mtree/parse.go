@@ -179,8 +179,9 @@ func (p *parser) parseLine() error {
 // comment looks at the header that go-mtree writes, which says whether extended
 // attributes were looked at.
 func (p *parser) comment() {
-	key, list, ok := strings.Cut(string(p.line[1:]), ":")
-	if len(p.tree.nodes) > 1 || p.afterTag || !ok || strings.TrimSpace(key) != "keywords" || p.gomtree {
+	key, list, ok := strings.Cut(strings.TrimLeft(string(p.line), " \t#"), ":")
+	top := len(p.tree.nodes) == 1 && p.tree.nodes[0].known == 0
+	if !top || p.gomtree || !ok || strings.TrimSpace(key) != "keywords" {
 		return
 	}
 	p.gomtree, p.tree.xattrs = true, false

@@ -21,6 +21,11 @@ const MaxDepth = 1 << 14
 // maxName is the longest name in bytes. Nearly all file systems end at 255.
 const maxName = 1023
 
+// validName reports whether name can be that of an entry of a directory.
+func validName(name string) bool {
+	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00") && len(name) <= maxName
+}
+
 var (
 	errTooDeep = errors.New("more than 16384 directories deep")
 	errTooMany = errors.New("more entries than one tree can hold")
