@@ -98,7 +98,7 @@ type repacker struct {
 }
 
 func (r *repacker) run(ctx context.Context) (res RepackResult, err error) {
-	if r.dir, err = openBundle(r.path); err != nil {
+	if r.dir, err = openDir(r.path); err != nil {
 		return res, err
 	}
 	defer r.dir.Close() //nolint:errcheck // a read-only descriptor has nothing to lose

@@ -78,7 +78,7 @@ func newBundle(path string, manifest ispec.Descriptor) (*newDir, error) {
 	if err := b.mkdirAll(path); err != nil {
 		return nil, errors.Join(err, b.undo())
 	}
-	dir, err := openBundle(path)
+	dir, err := openDir(path)
 	if err != nil {
 		return nil, errors.Join(err, b.undo())
 	}
@@ -91,9 +91,9 @@ func newBundle(path string, manifest ispec.Descriptor) (*newDir, error) {
 	return b, nil
 }
 
-// openBundle opens a bundle's directory. The path is the user's own: it may
-// well be a symbolic link.
-func openBundle(path string) (*rooted.Dir, error) {
+// openDir opens a directory by a path that is the user's own: it may well be a
+// symbolic link.
+func openDir(path string) (*rooted.Dir, error) {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return nil, err
@@ -185,33 +185,6 @@ func (b *newDir) unpack(ctx context.Context, l *layout.Layout, from layout.Path,
 	}
 	meta := Meta{From: from, Map: opt.Map}
 	return b.create(metaName, 0o644, meta.writeTo)
-}
-
-// applyLayers writes the image's tree below rootfs.
-func applyLayers(
-	ctx context.Context, l *layout.Layout, img *image, rootfs *rooted.Dir, opt UnpackOptions,
-) (_ *layer.Tree, err error) {
-	disk, err := layer.NewDisk(rootfs, layer.DiskOptions{Map: opt.Map, Warn: opt.Warn})
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			disk.Abort()
-		}
-	}()
-	tree := layer.NewTree()
-	layers := newLayerReader(l, img, opt.Warn, opt.Progress)
-	defer layers.close()
-	for i := range img.layers {
-		if err := layers.apply(ctx, i, tree, disk, layer.ApplyOptions{
-			KeepDirlinks: opt.KeepDirlinks,
-			Warn:         opt.Warn,
-		}); err != nil {
-			return nil, err
-		}
-	}
-	return tree, disk.Finish(ctx, tree)
 }
 
 // writeFacts writes the mtree manifest and the stat cache. No file is read for
