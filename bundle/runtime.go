@@ -21,6 +21,11 @@ import (
 	"github.com/shale-oci/shale/layer"
 )
 
+// specVersion is the version of the runtime-spec that config.json says it
+// complies with: the oldest that knows all of its fields, because runtimes
+// refuse what is newer than they are (crun 1.8 refuses 1.2).
+const specVersion = "1.0.2"
+
 // maxUserFile bounds what is read of a passwd or group file, in bytes.
 const maxUserFile = 16 << 20
 
@@ -59,6 +64,7 @@ func runtimeSpec(img *ispec.Image, opt RuntimeOptions) (*rspec.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
+	spec.Version = specVersion
 	spec.Root.Path = rootfsName
 	if err := setUser(&spec, img, opt); err != nil {
 		return nil, err
