@@ -128,7 +128,7 @@ func (r *BlobReader) Verify(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return r.failed(err)
 		}
-		if _, err := r.Read(buf); err == io.EOF {
+		if _, err := r.Read(buf); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
@@ -143,7 +143,7 @@ func (r *BlobReader) Close() error {
 	if r.err == nil && r.left == 0 {
 		r.check()
 	}
-	if r.err == nil || r.err == io.EOF {
+	if r.err == nil || errors.Is(r.err, io.EOF) {
 		r.err = r.failed(fs.ErrClosed)
 	}
 	if r.file != nil {

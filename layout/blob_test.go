@@ -40,7 +40,7 @@ func TestBlobRoundTrip(t *testing.T) {
 			t.Errorf("%d bytes: %v", size, err)
 		}
 		must(t, r.Close())
-		if _, err := r.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		if _, err := r.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("reading after Close: %v", err)
 		}
 	}
@@ -330,7 +330,7 @@ func TestBlobReader(t *testing.T) {
 		empty := putBytes(t, l, "", nil)
 		r, err := l.OpenBlob(t.Context(), empty)
 		must(t, err)
-		if n, err := r.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		if n, err := r.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 			t.Errorf("got %d, %v", n, err)
 		}
 		must(t, r.Close())

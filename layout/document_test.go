@@ -15,7 +15,7 @@ import (
 
 const (
 	hexA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-	// a descriptor of something that nobody opens
+	// anyDescriptor is one of something that nobody opens.
 	anyDescriptor = `{"mediaType":"x","digest":"sha256:` + hexA + `","size":3}`
 )
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,44 +19,28 @@ import (
 
 // Writing goes from the leaves up; the ref comes last, and makes the image visible.
 func Example() {
-	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer os.RemoveAll(dir)
-
-	l, err := layout.Create(ctx, filepath.Join(dir, "images"))
-	if err != nil {
-		log.Fatal(err)
+	ctx, path := context.Background(), filepath.Join(dir, "images")
+	if err := writeHello(ctx, path); err != nil {
+		fmt.Println(err)
 	}
-	defer l.Close()
-	if err := writeHello(ctx, l); err != nil {
-		log.Fatal(err)
+	if err := readHello(ctx, path); err != nil {
+		fmt.Println(err)
 	}
-
-	path, err := l.Resolve(ctx, "hello", nil)
-	if err != nil {
-		log.Fatal(err)
-	}
-	manifest, err := l.Manifest(ctx, path.Target())
-	if err != nil {
-		log.Fatal(err)
-	}
-	r, err := l.OpenBlob(ctx, manifest.Layers[0])
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer r.Close()
-	content, err := io.ReadAll(r)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Printf("%s\n", content)
 	// Output: not really a tar stream
 }
 
-func writeHello(ctx context.Context, l *layout.Layout) error {
+func writeHello(ctx context.Context, path string) error {
+	l, err := layout.Create(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
 	layer := "not really a tar stream"
 	layerDigest, layerSize, err := l.PutBlob(ctx, strings.NewReader(layer))
 	if err != nil {
@@ -84,6 +67,33 @@ func writeHello(ctx context.Context, l *layout.Layout) error {
 	})
 }
 
+func readHello(ctx context.Context, path string) error {
+	l, err := layout.Open(ctx, path, nil)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	way, err := l.Resolve(ctx, "hello", nil)
+	if err != nil {
+		return err
+	}
+	manifest, err := l.Manifest(ctx, way.Target())
+	if err != nil {
+		return err
+	}
+	r, err := l.OpenBlob(ctx, manifest.Layers[0])
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	content, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s\n", content)
+	return nil
+}
+
 func ExampleParseImage() {
 	for _, s := range []string{"images", "images:v1", "images:"} {
 		path, ref, err := layout.ParseImage(s)
@@ -95,31 +105,37 @@ func ExampleParseImage() {
 	// "" "" parse image images:: tag is empty
 }
 
+// As long as a layout is open, gc spares what was put into it. The garbage here is
+// that of a writer that is gone.
 func ExampleLayout_GC() {
-	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer os.RemoveAll(dir)
-	l, err := layout.Create(ctx, filepath.Join(dir, "images"))
-	if err != nil {
-		log.Fatal(err)
+	ctx, path := context.Background(), filepath.Join(dir, "images")
+	if err := abandon(ctx, path, "nobody needs this"); err != nil {
+		fmt.Println(err)
 	}
-	if _, _, err := l.PutBlob(ctx, strings.NewReader("nobody needs this")); err != nil {
-		log.Fatal(err)
-	}
-	// As long as the layout is open, what was put is spared.
-	l.Close()
 
-	if l, err = layout.Open(ctx, filepath.Join(dir, "images"), nil); err != nil {
-		log.Fatal(err)
+	l, err := layout.Open(ctx, path, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
 	}
 	defer l.Close()
 	report, err := l.GC(ctx, nil)
+	fmt.Println(len(report.Blobs), "blob with", report.Bytes, "bytes,", err)
+	// Output: 1 blob with 17 bytes, <nil>
+}
+
+func abandon(ctx context.Context, path, content string) error {
+	l, err := layout.Create(ctx, path)
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
-	fmt.Println(len(report.Blobs), "blob with", report.Bytes, "bytes")
-	// Output: 1 blob with 17 bytes
+	defer l.Close()
+	_, _, err = l.PutBlob(ctx, strings.NewReader(content))
+	return err
 }

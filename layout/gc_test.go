@@ -208,7 +208,7 @@ func TestGCSparesWhatWritersCountOn(t *testing.T) {
 	writer, collector := openLayout(t, l.path, nil), openLayout(t, l.path, nil)
 	fresh := putBytes(t, writer, "", []byte("fresh"))
 	putBytes(t, writer, "", []byte("present"))
-	must(t, writer.Hold(t.Context(), held))
+	must(t, writer.Hold(t.Context(), held, ispec.Descriptor{Digest: "blake3:abc"}))
 	unfinished, err := writer.CreateBlob(t.Context())
 	must(t, err)
 	for _, gc := range []*Layout{collector, writer} {

@@ -91,11 +91,8 @@ func TestUpdateRefuses(t *testing.T) {
 		{"an entry without a blob", appending(missing), ErrNotFound},
 		{"an entry of another size", appending(wrongSize), ErrNotFound},
 		{"an entry that is a path", appending(ispec.Descriptor{MediaType: "x", Digest: "sha256:../../x"}), ErrInvalid},
-		{"an entry of a negative size", appending(ispec.Descriptor{MediaType: "x", Digest: there.Digest + "", Size: -1}), nil},
+		{"an entry of a negative size", appending(ispec.Descriptor{MediaType: "x", Digest: there.Digest, Size: -1}), ErrInvalid},
 	} {
-		if tc.want == nil {
-			tc.want = ErrInvalid
-		}
 		t.Run(tc.name, func(t *testing.T) {
 			before := readIndexFile(t, l)
 			err := l.Update(t.Context(), tc.fn)
@@ -177,7 +174,6 @@ func TestRenameIndexRaces(t *testing.T) {
 
 func TestIndexTooLarge(t *testing.T) {
 	l := newLayout(t)
-	d := putImage(t, l, "a")
 	// I3: 150 MB, of which nothing must be read.
 	must(t, os.Truncate(l.file("index.json"), 150<<20))
 	_, err := l.Index(t.Context())
@@ -187,7 +183,7 @@ func TestIndexTooLarge(t *testing.T) {
 	}
 
 	small := openLayout(t, newLayout(t).path, &Options{MaxIndex: 600})
-	d = putImage(t, small, "a")
+	d := putImage(t, small, "a")
 	point(t, small, "v1", d)
 	before := readIndexFile(t, small)
 	err = small.SetRef(t.Context(), strings.Repeat("v", 500), d)
@@ -216,7 +212,7 @@ func TestManyRefs(t *testing.T) {
 	d := putImage(t, l, "a")
 	index := ispec.Index{Manifests: []ispec.Descriptor{}}
 	for i := range 10_000 {
-		setRef2(&index, fmt.Sprintf("v%d", i), d)
+		addRef(&index, fmt.Sprintf("v%d", i), d)
 	}
 	data, err := json.Marshal(index)
 	must(t, err)
@@ -229,8 +225,8 @@ func TestManyRefs(t *testing.T) {
 	}
 }
 
-// setRef2 appends without looking for entries of the same name.
-func setRef2(index *ispec.Index, ref string, d ispec.Descriptor) {
+// addRef appends without looking for entries of the same name.
+func addRef(index *ispec.Index, ref string, d ispec.Descriptor) {
 	d.Annotations = map[string]string{ispec.AnnotationRefName: ref}
 	index.Manifests = append(index.Manifests, d)
 }

@@ -41,14 +41,14 @@ func TestCreate(t *testing.T) {
 func TestCreateExists(t *testing.T) {
 	dir := t.TempDir()
 	target := filepath.Join(dir, "target")
-	for name, make := range map[string]func(string) error{
+	for name, plant := range map[string]func(string) error{
 		"empty directory":  func(p string) error { return os.Mkdir(p, 0o755) },
 		"file":             func(p string) error { return os.WriteFile(p, nil, 0o644) },
 		"dangling symlink": func(p string) error { return os.Symlink(target, p) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "x")
-			if err := make(path); err != nil {
+			if err := plant(path); err != nil {
 				t.Fatal(err)
 			}
 			before := snapshot(t, filepath.Dir(path))

@@ -33,7 +33,7 @@ func (p Path) step(d ispec.Descriptor) Path { return append(slices.Clip(p), d) }
 
 // SkipChildren is what the callback of [Layout.Walk] returns to not go below the
 // descriptor that it was called with. It is no error.
-var SkipChildren = errors.New("skip what is below this descriptor")
+var SkipChildren = errors.New("skip what is below this descriptor") //nolint:staticcheck // no error, like fs.SkipDir
 
 // Walk calls fn for root and everything that it refers to, depth first, parents
 // before children, in the order in which the documents list them: of an index its

@@ -65,7 +65,7 @@ func TestWalkCallback(t *testing.T) {
 		}
 		return nil
 	})
-	if err != boom || calls != 2 {
+	if !errors.Is(err, boom) || calls != 2 {
 		t.Errorf("got %v after %d calls", err, calls)
 	}
 	calls = 0
