@@ -63,14 +63,15 @@ func (r *dirRef) path() string {
 	return strings.Join(names, "/")
 }
 
-// addRoot makes the ref of the root, which stays open and the caller's.
-func (t *dirTable) addRoot(dir *rooted.Dir, st *rooted.Stat) *dirRef {
+// rootRef returns the ref of the root, which stays open and the caller's, with
+// the one job to list it.
+func rootRef(dir *rooted.Dir, st *rooted.Stat) *dirRef {
 	return &dirRef{dir: dir, cached: -1, refs: 1, perm: st.Perm(), dev: st.Dev, ino: st.Ino}
 }
 
-// add makes the ref of a directory in parent, with the one job to list it. The
-// parent has to be told by retain.
-func (t *dirTable) add(parent *dirRef, name string, st *rooted.Stat) *dirRef {
+// childRef returns the ref of a directory in parent, with the one job to list it.
+// The parent has to be told by retain.
+func childRef(parent *dirRef, name string, st *rooted.Stat) *dirRef {
 	return &dirRef{
 		parent: parent, name: name, depth: parent.depth + 1, cached: -1,
 		refs: 1, perm: st.Perm(), dev: st.Dev, ino: st.Ino,

@@ -4,7 +4,6 @@ package mtree
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -60,6 +59,9 @@ func checkTree(t testing.TB, tree *Tree) {
 		paths = append(paths, e.Path())
 		if got, ok := tree.Lookup(e.Path()); !ok || got != e {
 			t.Errorf("Lookup(%q) = %v, %v, want %v", e.Path(), got, ok, e)
+		}
+		if tree.Path(e.Index()) != e.Path() {
+			t.Errorf("Path(%d) = %q, want %q", e.Index(), tree.Path(e.Index()), e.Path())
 		}
 		if e.Parent().Index() == e.Index() && e.Index() != 0 {
 			t.Errorf("%q is its own parent", e.Path())
@@ -297,6 +299,3 @@ func (w *world) edit() {
 		}
 	}
 }
-
-// noCancel is a context for benchmarks' setup.
-var noCancel = context.Background()

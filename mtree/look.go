@@ -66,7 +66,7 @@ func (w *walker) look(j *job, s *scratch) error {
 		w.complete(f, dir, ent.Name, st, f.cached)
 		switch {
 		case f.isDir():
-			sub := w.dirs.add(j.dir, ent.Name, st)
+			sub := childRef(j.dir, ent.Name, st)
 			sub.node, sub.cached = j.base+int32(i), f.cached
 			subdirs = append(subdirs, job{dir: sub, list: true})
 		case f.isRegular() && f.known&keyDigest == 0:

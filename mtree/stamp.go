@@ -29,20 +29,30 @@ type Stamp struct {
 func TakeStamp(dir *rooted.Dir) (Stamp, error) {
 	fd, err := unix.Openat(dir.Fd(), ".", unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		name := fmt.Sprintf(".stamp-%016x", rand.Uint64())
-		if fd, err = dir.CreateFd(name, 0o600); err != nil {
-			return Stamp{}, fmt.Errorf("take the time of the file system: %w", err)
-		}
-		if err := dir.Remove(name); err != nil {
-			return Stamp{}, errors.Join(fmt.Errorf("take the time of the file system: %w", err), unix.Close(fd))
-		}
+		fd, err = createRemoved(dir)
 	}
-	// Removing a name counts as a change, so that this is the time of the removal.
+	if err != nil {
+		return Stamp{}, fmt.Errorf("take the time of the file system: %w", err)
+	}
 	st, err := rooted.FromFd(fd)
 	if err := errors.Join(err, unix.Close(fd)); err != nil {
 		return Stamp{}, fmt.Errorf("take the time of the file system: %w", err)
 	}
 	return Stamp{Dev: st.Dev, Time: st.Ctime}, nil
+}
+
+// createRemoved makes a file in dir and removes its name at once, for file
+// systems that need one. The removal is a change as well, so that the change
+// time is that of the removal.
+func createRemoved(dir *rooted.Dir) (fd int, err error) {
+	name := fmt.Sprintf(".stamp-%016x", rand.Uint64())
+	if fd, err = dir.CreateFd(name, 0o600); err != nil {
+		return -1, err
+	}
+	if err := dir.Remove(name); err != nil {
+		return -1, errors.Join(err, unix.Close(fd))
+	}
+	return fd, nil
 }
 
 const (

@@ -495,6 +495,12 @@ func TestStampGoesForward(t *testing.T) {
 	if !first.Time.Before(second.Time) || first.Dev != second.Dev {
 		t.Errorf("first %v, then %v", first, second)
 	}
+	fd, err := createRemoved(dir)
+	must(t, err)
+	third, err := rooted.FromFd(fd)
+	if must(t, err, unix.Close(fd)); third.Ctime.Before(second.Time) || third.Dev != first.Dev {
+		t.Errorf("second %v, then %v with a name", second, third)
+	}
 	if names, err := dir.Names(); err != nil || len(names) > 0 {
 		t.Errorf("left over: %v, %v", names, err)
 	}

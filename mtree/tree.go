@@ -150,15 +150,6 @@ func (t *Tree) nameBytes(i int32) []byte {
 	return t.names[n.name : n.name+uint32(n.nameLen)]
 }
 
-// depth returns how many directories entry i is below the root.
-func (t *Tree) depth(i int32) int {
-	depth := 0
-	for ; i != 0; i = t.nodes[i].parent {
-		depth++
-	}
-	return depth
-}
-
 // child returns the child of dir called name.
 func (t *Tree) child(dir int32, name string) (int32, bool) {
 	d := &t.nodes[dir]

@@ -131,7 +131,7 @@ func (w *walker) start(root *rooted.Dir) error {
 		return fmt.Errorf("walk: %w", err)
 	}
 	w.tree.nodes = append(w.tree.nodes, f.node)
-	ref := w.dirs.addRoot(root, &st)
+	ref := rootRef(root, &st)
 	ref.cached = cached
 	w.jobs = append(w.jobs, job{dir: ref, list: true})
 	return nil

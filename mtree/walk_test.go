@@ -167,13 +167,27 @@ func TestWalkOfDeepTreeKeepsFewDirectoriesOpen(t *testing.T) {
 // TestReopening makes every directory but the last one opened close at once, so
 // that all ways of opening them again are taken.
 func TestReopening(t *testing.T) {
-	w := newWorld(t, 3)
-	w.fill(w.root, 20, 5)
-	want := manifest(t, walk(t, w.root, WalkOptions{}))
+	root := t.TempDir()
+	var grow func(dir string, depth int)
+	grow = func(dir string, depth int) {
+		must(t, os.WriteFile(filepath.Join(dir, "file"), []byte(dir), 0o644))
+		for i := range depth {
+			sub := filepath.Join(dir, fmt.Sprint(i))
+			must(t, os.Mkdir(sub, 0o755))
+			grow(sub, depth-1)
+		}
+	}
+	grow(root, 6)
+	want := manifest(t, walk(t, root, WalkOptions{}))
 	defer func(old int) { maxOpenDirs = old }(maxOpenDirs)
-	maxOpenDirs = 1
-	if got := manifest(t, walk(t, w.root, WalkOptions{})); !bytes.Equal(got, want) {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
+	for maxOpenDirs = range 4 {
+		before := countFds(t)
+		if got := manifest(t, walk(t, root, WalkOptions{})); !bytes.Equal(got, want) {
+			t.Errorf("with %d open directories:\n%s\nwant\n%s", maxOpenDirs, got, want)
+		}
+		if after := countFds(t); after != before {
+			t.Errorf("%d descriptors left open", after-before)
+		}
 	}
 }
 
