@@ -236,14 +236,14 @@ func TestGCSparesWhatWritersCountOn(t *testing.T) {
 	}
 }
 
-// TestGCManyBlobs is about the order of growth: 100,000 blobs, of which half are
+// TestGCManyBlobs is about the order of growth: 30,000 blobs, of which half are
 // garbage.
 func TestGCManyBlobs(t *testing.T) {
 	if testing.Short() {
-		t.Skip("makes 100,000 files")
+		t.Skip("makes 30,000 files")
 	}
 	l := newLayout(t)
-	const n = 100_000
+	const n = 30_000
 	manifest := ispec.Manifest{Config: ispec.Descriptor{MediaType: "x", Digest: "sha256:" + hexA, Size: 3}}
 	var roots []ispec.Descriptor
 	for i := range n {

@@ -171,14 +171,20 @@ func (t *tempDir) remove(name string) error {
 // Hold keeps the blobs that the descriptors name from being removed by gc until
 // the layout is closed, whether or not anything refers to them. It does not say
 // that they are there: whoever needs that asks [Layout.HasBlob] afterwards. Blobs
-// that were put are held anyway.
+// that were put are held anyway, and digests with an algorithm that is not supported
+// name no blob that gc could remove.
 func (l *Layout) Hold(ctx context.Context, ds ...ispec.Descriptor) error {
+	var known []ispec.Descriptor
 	for _, d := range ds {
-		if _, _, err := splitDigest(d.Digest); err != nil {
+		_, _, err := splitDigest(d.Digest)
+		if errors.Is(err, errMalformed) {
 			return opError("hold blob", string(d.Digest), err)
 		}
+		if err == nil {
+			known = append(known, d)
+		}
 	}
-	return opError("hold blobs", "", l.hold(ctx, ds))
+	return opError("hold blobs", "", l.hold(ctx, known))
 }
 
 func (l *Layout) hold(ctx context.Context, ds []ispec.Descriptor) error {
