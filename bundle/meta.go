@@ -53,8 +53,17 @@ type descriptorPath struct {
 	Walk []ispec.Descriptor `json:"descriptor_walk"`
 }
 
-// ReadMeta reads the umoci.json of the bundle in dir.
-func ReadMeta(dir *rooted.Dir) (Meta, error) {
+// ReadMeta reads the umoci.json of the bundle in the directory dir.
+func ReadMeta(dir string) (Meta, error) {
+	d, err := openDir(dir)
+	if err != nil {
+		return Meta{}, err
+	}
+	defer d.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
+	return readMeta(d)
+}
+
+func readMeta(dir *rooted.Dir) (Meta, error) {
 	f, err := dir.Open(metaName)
 	if err != nil {
 		return Meta{}, err

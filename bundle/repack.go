@@ -102,7 +102,7 @@ func (r *repacker) run(ctx context.Context) (res RepackResult, err error) {
 		return res, err
 	}
 	defer r.dir.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
-	if r.meta, err = ReadMeta(r.dir); err != nil {
+	if r.meta, err = readMeta(r.dir); err != nil {
 		return res, err
 	}
 	if r.rootfs, err = r.dir.OpenDir(rootfsName); err != nil {

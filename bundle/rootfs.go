@@ -21,6 +21,9 @@ func UnpackRootfs(ctx context.Context, l *layout.Layout, from layout.Path, dir s
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
+	if err := checkOwners(ctx, l, img, opt.Map); err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
 	b := &newDir{path: dir, image: img.manifest}
 	defer func() {
 		if err != nil {

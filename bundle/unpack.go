@@ -47,6 +47,9 @@ func Unpack(ctx context.Context, l *layout.Layout, from layout.Path, dir string,
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
+	if err := checkOwners(ctx, l, img, opt.Map); err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
 	b, err := newBundle(dir, img.manifest)
 	if err != nil {
 		return fmt.Errorf("unpack into %s: %w", quote.Name(dir), err)
@@ -94,11 +97,11 @@ func newBundle(path string, manifest ispec.Descriptor) (*newDir, error) {
 // openDir opens a directory by a path that is the user's own: it may well be a
 // symbolic link.
 func openDir(path string) (*rooted.Dir, error) {
-	real, err := filepath.EvalSymlinks(path)
+	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return nil, err
 	}
-	return rooted.Open(real)
+	return rooted.Open(resolved)
 }
 
 func (b *newDir) mkdirAll(path string) error {

@@ -176,7 +176,7 @@ func lstatUnlocked(root *rooted.Dir, path string) (rooted.Stat, error) {
 	if err != nil {
 		return rooted.Stat{}, err
 	}
-	defer restore()
+	defer func() { _ = restore() }()
 	parent, err := root.OpenPath(dir)
 	if err != nil {
 		return rooted.Stat{}, err

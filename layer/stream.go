@@ -163,7 +163,7 @@ func (ra *readAhead) hash(in <-chan chunk, h hash.Hash) {
 	for {
 		select {
 		case c := <-in:
-			h.Write(c.buf[:c.n]) //nolint:errcheck // a hash never fails
+			h.Write(c.buf[:c.n]) // never fails
 			if !ra.pass(c, ra.full) {
 				return
 			}

@@ -189,7 +189,7 @@ func writePieces(fd int, pieces <-chan []byte, ino *Inode) error {
 	var off int64
 	hole := false
 	for buf := range pieces {
-		h.Write(buf) //nolint:errcheck // a hash never fails
+		h.Write(buf) // never fails
 		for part := buf; len(part) > 0; {
 			p := part[:min(len(part), holeSize)]
 			part = part[len(p):]

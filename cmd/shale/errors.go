@@ -32,6 +32,10 @@ func (a *app) end(ctx context.Context, err error) int {
 	if err == nil {
 		return exitOK
 	}
+	var other *elsewhere
+	if errors.As(err, &other) {
+		return other.status
+	}
 	var output *outputError
 	if errors.As(err, &output) && errors.Is(err, syscall.EPIPE) {
 		// The reader has seen enough.

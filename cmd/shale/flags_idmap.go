@@ -59,6 +59,14 @@ func (f *mapFlags) check(given func(string) bool) (err error) {
 	return nil
 }
 
+// given reports whether the flags say what becomes of owners.
+func (f *mapFlags) given() bool { return mapped(f.options) }
+
+// mapped reports whether owners on the disk are others than in the image.
+func mapped(m layer.MapOptions) bool {
+	return m.Rootless || len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0
+}
+
 // parseMaps parses mappings of which no two may speak of the same ID.
 func parseMaps(specs []string) ([]rspec.LinuxIDMapping, error) {
 	var maps []rspec.LinuxIDMapping

@@ -14,12 +14,19 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/shale-oci/shale/internal/userns"
 )
 
 func main() {
+	if err := userns.Continue(); err != nil {
+		fmt.Fprintln(os.Stderr, "shale:", err)
+		os.Exit(exitError)
+	}
 	// A reader that goes away must not kill the work half-way: writes fail
 	// instead, and only those to standard output matter.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)

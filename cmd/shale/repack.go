@@ -16,6 +16,7 @@ func (a *app) repackCommand() *cli.Command {
 		image    imageFlag
 		history  historyFlags
 		compress compressFlag
+		ns       usernsFlag
 		opt      bundle.RepackOptions
 	)
 	return a.command(command{
@@ -25,7 +26,7 @@ func (a *app) repackCommand() *cli.Command {
 			"of, and that must be in the same layout. If nothing was changed, the new image is the\n" +
 			"old one, unless a --history flag says what to tell of it.",
 		positional: argRule{names: []string{"<bundle>"}},
-		groups:     []flagGroup{&image, &history, &compress},
+		groups:     []flagGroup{&image, &history, &compress, &ns},
 		flags: []cli.Flag{
 			&cli.StringSliceFlag{
 				Name: "mask-path", Destination: &opt.Masks,
@@ -45,6 +46,13 @@ func (a *app) repackCommand() *cli.Command {
 			},
 		},
 		run: func(ctx context.Context, args []string) (err error) {
+			meta, err := bundle.ReadMeta(args[0])
+			if err != nil {
+				return err
+			}
+			if err := ns.enter(mapped(meta.Map)); err != nil {
+				return err
+			}
 			// The author of the image is for the library to fill in.
 			if opt.History, err = history.entry("shale repack", ""); err != nil {
 				return err

@@ -16,6 +16,7 @@ func (a *app) unpackCommand() *cli.Command {
 	var (
 		image        imageFlag
 		maps         mapFlags
+		ns           usernsFlag
 		keepDirlinks bool
 	)
 	return a.command(command{
@@ -24,12 +25,15 @@ func (a *app) unpackCommand() *cli.Command {
 		details: "A bundle is a directory with the image's root filesystem and a config.json, which OCI\n" +
 			"runtimes run, and with what repack needs to find out later what was changed.",
 		positional: argRule{names: []string{"<bundle>"}},
-		groups:     []flagGroup{&image, &maps},
+		groups:     []flagGroup{&image, &maps, &ns},
 		flags: []cli.Flag{&cli.BoolFlag{
 			Name: "keep-dirlinks", Destination: &keepDirlinks,
 			Usage: "leave symbolic links to directories alone where a layer has a directory",
 		}},
 		run: func(ctx context.Context, args []string) error {
+			if err := ns.enter(maps.given()); err != nil {
+				return err
+			}
 			dir := args[0]
 			err := a.withImage(ctx, image, func(l *layout.Layout, path layout.Path) error {
 				return bundle.Unpack(ctx, l, path, dir, bundle.UnpackOptions{

@@ -31,10 +31,10 @@ func (d *Dir) OpenFollow(path string) (*os.File, error) {
 	for links := 0; len(todo) > 0; {
 		name := todo[0]
 		todo = todo[1:]
-		switch {
-		case name == "" || name == ".":
+		switch name {
+		case "", ".":
 			continue
-		case name == "..":
+		case "..":
 			if len(stack) > 1 {
 				pop()
 			}

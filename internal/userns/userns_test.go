@@ -38,3 +38,23 @@ func TestParseRanges(t *testing.T) {
 		t.Errorf("mapping %s", args)
 	}
 }
+
+func TestAvailable(t *testing.T) {
+	inside, outside, err := parseMap([]byte("         0       1000          1\n         1     100000      65536\n"))
+	if err != nil || outside != "1000" || !slices.Equal(inside, []Range{{0, 1}, {1, 65536}}) {
+		t.Fatalf("got %v, %q, %v", inside, outside, err)
+	}
+	ids := &IDs{UIDs: inside, GIDs: inside[:1], host: "me"}
+	for _, id := range []uint32{0, 1, 65536} {
+		if err := ids.CheckUID(id); err != nil {
+			t.Errorf("uid %d: %v", id, err)
+		}
+	}
+	if err := ids.CheckUID(70000); err == nil || !strings.Contains(err.Error(), "uid 70000") ||
+		!strings.Contains(err.Error(), ":4464\" to /etc/subuid") || !strings.Contains(err.Error(), `"me:`) {
+		t.Errorf("got %v", err)
+	}
+	if err := ids.CheckGID(5); err == nil || !strings.Contains(err.Error(), ":5\" to /etc/subgid") {
+		t.Errorf("got %v", err)
+	}
+}
