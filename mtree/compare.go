@@ -78,14 +78,14 @@ func (d *Delta) TypeChanged() bool {
 //     that a layer made of the deltas has them as hard links of each other.
 //
 // Modification times are compared in whole seconds, because a layer has no more.
-func Compare(old, new *Tree) []Delta {
-	c := comparison{old: old, new: new, dirs: []pair{{0, 0}}}
+func Compare(was, now *Tree) []Delta {
+	c := comparison{old: was, new: now, dirs: []pair{{0, 0}}}
 	switch {
-	case len(old.nodes) == 0 && len(new.nodes) == 0:
+	case len(was.nodes) == 0 && len(now.nodes) == 0:
 		return nil
-	case len(old.nodes) == 0:
+	case len(was.nodes) == 0:
 		c.added(0)
-	case len(new.nodes) == 0:
+	case len(now.nodes) == 0:
 		c.deleted(0)
 	default:
 		c.both(0, 0)
@@ -130,7 +130,7 @@ func (c *comparison) children(p pair) {
 	i, iEnd := o.first, o.first+o.count
 	j, jEnd := n.first, n.first+n.count
 	for i < iEnd || j < jEnd {
-		order := 0
+		var order int
 		switch {
 		case i == iEnd:
 			order = 1

@@ -17,7 +17,7 @@ func Example() {
 	ctx := context.Background()
 	path, err := os.MkdirTemp("", "example-")
 	check(err)
-	defer os.RemoveAll(path) //nolint:errcheck // only an example
+	defer os.RemoveAll(path)
 	root := filepath.Join(path, "rootfs")
 	check(os.MkdirAll(filepath.Join(root, "etc"), 0o755))
 	check(os.WriteFile(filepath.Join(root, "etc/motd"), []byte("hello\n"), 0o644))

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
-	"os"
 	"path"
 
 	"golang.org/x/sys/unix"
@@ -99,11 +97,11 @@ func (w *walker) hash(j *job, s *scratch) error {
 // be the one that was found, and as long as then; then it was so all the time,
 // and asking once is enough.
 func (w *walker) hashFile(dir *rooted.Dir, p *pending, h *hasher, unlock bool) (digest [sha256.Size]byte, err error) {
-	f, err := openFile(dir, p, unlock)
+	fd, err := openFile(dir, p, unlock)
 	if err != nil {
 		return digest, err
 	}
-	defer f.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
+	defer unix.Close(fd) //nolint:errcheck // a read-only descriptor has nothing to lose
 	if h.sha == nil {
 		h.sha, h.buf = sha256.New(), make([]byte, hashBuffer)
 	}
@@ -112,43 +110,45 @@ func (w *walker) hashFile(dir *rooted.Dir, p *pending, h *hasher, unlock bool) (
 		if err := w.ctx.Err(); err != nil {
 			return digest, err
 		}
-		n, err := f.Read(h.buf[:min(left, hashBuffer)])
-		if err == io.EOF {
-			return digest, ErrChanged
-		}
-		if err != nil {
+		n, err := unix.Read(fd, h.buf[:min(left, hashBuffer)])
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
 			return digest, err
+		case n == 0:
+			return digest, ErrChanged
 		}
 		h.sha.Write(h.buf[:n])
 		left -= int64(n)
 	}
 	h.sha.Sum(digest[:0])
-	return digest, p.check(f)
+	return digest, p.check(fd)
 }
 
 // openFile opens a file; if unlock, after making it readable for its owner for
 // the moment.
-func openFile(dir *rooted.Dir, p *pending, unlock bool) (*os.File, error) {
+func openFile(dir *rooted.Dir, p *pending, unlock bool) (int, error) {
 	if !unlock {
-		return dir.Open(p.name)
+		return dir.OpenFd(p.name)
 	}
 	if err := dir.Chmod(p.name, p.st.Perm()|0o400); err != nil {
-		return nil, err
+		return -1, err
 	}
-	f, err := dir.Open(p.name)
+	fd, err := dir.OpenFd(p.name)
 	if err != nil {
-		return nil, errors.Join(err, dir.Chmod(p.name, p.st.Perm()))
+		return -1, errors.Join(err, dir.Chmod(p.name, p.st.Perm()))
 	}
-	if err := unix.Fchmod(int(f.Fd()), p.st.Perm()); err != nil {
-		return nil, errors.Join(fmt.Errorf("restore mode: %w", err), f.Close())
+	if err := unix.Fchmod(fd, p.st.Perm()); err != nil {
+		return -1, errors.Join(fmt.Errorf("restore mode: %w", err), unix.Close(fd))
 	}
-	return f, nil
+	return fd, nil
 }
 
-// check makes sure that f is the file that was found, and unchanged. The change
+// check makes sure that fd is the file that was found, and unchanged. The change
 // time does not count: a new name or another mode would change it, too.
-func (p *pending) check(f *os.File) error {
-	st, err := rooted.FromFd(int(f.Fd()))
+func (p *pending) check(fd int) error {
+	st, err := rooted.FromFd(fd)
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,7 @@ func (w *walker) look(j *job, s *scratch) error {
 	}
 	w.report(int64(len(all)-len(subdirs)-len(hashing)), false)
 	slices.Reverse(subdirs)
-	jobs := append(subdirs, batches(j.dir, hashing)...)
+	jobs := slices.Concat(subdirs, batches(j.dir, hashing))
 	w.dirs.retain(j.dir, len(jobs))
 	w.push(jobs...)
 	return nil

@@ -92,11 +92,11 @@ func (p *parser) readLine() bool {
 	p.first = p.number + 1
 	for {
 		part, err := p.r.ReadSlice('\n')
-		if err != nil && err != bufio.ErrBufferFull && err != io.EOF {
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) && !errors.Is(err, io.EOF) {
 			p.err = err
 			return false
 		}
-		if err == bufio.ErrBufferFull {
+		if errors.Is(err, bufio.ErrBufferFull) {
 			p.long = append(p.long, part...)
 			if len(p.long) > maxLine {
 				p.err = errLongLine

@@ -136,23 +136,33 @@ func (d *Dir) openSteps(rel string) (*Dir, error) {
 // file is refused, without waiting for the other end of a FIFO and without
 // touching a device.
 func (d *Dir) Open(name string) (*os.File, error) {
-	if err := check("open", name); err != nil {
+	fd, err := d.OpenFd(name)
+	if err != nil {
 		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// OpenFd is Open for callers that read very many files: it returns the bare
+// descriptor, which the caller closes.
+func (d *Dir) OpenFd(name string) (int, error) {
+	if err := check("open", name); err != nil {
+		return -1, err
 	}
 	fd, err := openRetry(d.fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, pathError("open", name, err)
+		return -1, pathError("open", name, err)
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		unix.Close(fd) //nolint:errcheck // the first error counts
-		return nil, pathError("stat", name, err)
+	err = unix.Fstat(fd, &st)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = fmt.Errorf("%s, not a regular file", typeName(st.Mode))
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+	if err != nil {
 		unix.Close(fd) //nolint:errcheck // the first error counts
-		return nil, pathError("open", name, fmt.Errorf("%s, not a regular file", typeName(st.Mode)))
+		return -1, pathError("open", name, err)
 	}
-	return os.NewFile(uintptr(fd), name), nil
+	return fd, nil
 }
 
 // Lstat returns the facts about the entry called name; "." stands for d itself.

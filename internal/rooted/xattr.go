@@ -6,6 +6,8 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,12 +31,41 @@ func (d *Dir) Listxattr(name string) ([]string, error) {
 			return nil, err
 		}
 	}
-	path := d.proc(name)
-	buf, err := readGrowing(func(b []byte) (int, error) { return unix.Llistxattr(path, b) })
+	buf, err := readGrowing(func(b []byte) (int, error) { return d.listxattr(name, b) })
 	if err != nil {
 		return nil, pathError("list xattrs", name, err)
 	}
 	return splitNames(buf), nil
+}
+
+// noListxattrat is set once the kernel (or a seccomp filter) has refused
+// listxattrat, which Linux has since 6.13.
+var noListxattrat atomic.Bool
+
+// listxattr fills in b. Trees are listed file by file, most of them without an
+// attribute, so that the way through /proc would be felt.
+func (d *Dir) listxattr(name string, b []byte) (int, error) {
+	if !noListxattrat.Load() {
+		n, err := listxattrat(d.fd, name, b)
+		if !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EPERM) {
+			return n, err
+		}
+		noListxattrat.Store(true)
+	}
+	return unix.Llistxattr(d.proc(name), b)
+}
+
+func listxattrat(dirfd int, name string, b []byte) (int, error) {
+	p, err := unix.BytePtrFromString(name)
+	if err != nil {
+		return 0, err
+	}
+	n, _, errno := unix.Syscall6(unix.SYS_LISTXATTRAT, uintptr(dirfd), uintptr(unsafe.Pointer(p)),
+		unix.AT_SYMLINK_NOFOLLOW, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }
 
 // Getxattr returns the value of name's extended attribute attr; "." stands for
