@@ -58,8 +58,8 @@ func (d *Delta) TypeChanged() bool {
 		(d.Old.node().mode^d.New.node().mode)&unix.S_IFMT != 0
 }
 
-// Compare returns what has changed from the old tree, which is from a manifest
-// or a cache, to the new one, which is from a [Walk]. The deltas are in
+// Compare returns what has changed from the tree as it was, which is from a
+// manifest or a cache, to the tree as it is now, from a Walk. The deltas are in
 // byte-lexical order of their paths.
 //
 // The rules are those of go-mtree v0.7.0's Check with umoci's keywords, with
