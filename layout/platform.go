@@ -3,6 +3,8 @@
 package layout
 
 import (
+	"errors"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -34,7 +36,8 @@ var archNames = map[string][2]string{
 // defaultVariant is what an architecture without a variant means.
 var defaultVariant = map[string]string{"amd64": "v1", "arm64": "v8", "arm": "v7"}
 
-func normalize(p ispec.Platform) ispec.Platform {
+// rename returns p with the names that Go has.
+func rename(p ispec.Platform) ispec.Platform {
 	p.OS = strings.ToLower(p.OS)
 	p.Architecture = strings.ToLower(p.Architecture)
 	p.Variant = strings.ToLower(p.Variant)
@@ -44,6 +47,13 @@ func normalize(p ispec.Platform) ispec.Platform {
 			p.Variant = name[1]
 		}
 	}
+	return p
+}
+
+// normalize returns p with the names that Go has and its variant, even if it is the
+// usual one.
+func normalize(p ispec.Platform) ispec.Platform {
+	p = rename(p)
 	if p.Variant == "" {
 		p.Variant = defaultVariant[p.Architecture]
 	}
@@ -95,14 +105,43 @@ func level(variant string) (int, bool) {
 	return int(n)*10 + int(m), true
 }
 
-// platformString is how a platform is written: os/arch[/variant].
-func platformString(p ispec.Platform) string {
-	if p.OS == "" && p.Architecture == "" {
-		return "an unknown platform"
+// SamePlatform reports whether two platforms are the same, whatever names they have
+// for the architecture and whether or not they spell the usual variant out.
+func SamePlatform(a, b ispec.Platform) bool {
+	a, b = normalize(a), normalize(b)
+	return a.OS == b.OS && a.Architecture == b.Architecture && a.Variant == b.Variant &&
+		a.OSVersion == b.OSVersion && slices.Equal(a.OSFeatures, b.OSFeatures)
+}
+
+// platformPattern is what os/arch[/variant] looks like: names as Go has them, and as
+// others write them.
+var platformPattern = regexp.MustCompile(`^[A-Za-z0-9]+/[A-Za-z0-9_-]+(/[A-Za-z0-9.]+)?$`)
+
+// ParsePlatform parses os/arch[/variant], in lower case afterwards and with Go's
+// name for the architecture: linux/x86_64 is linux/amd64, and linux/armhf is
+// linux/arm/v7.
+func ParsePlatform(s string) (ispec.Platform, error) {
+	if !platformPattern.MatchString(s) {
+		return ispec.Platform{}, opError("parse platform", s, as(ErrInvalid, errors.New("not of the form os/arch[/variant]")))
 	}
+	parts := append(strings.Split(s, "/"), "")
+	return rename(ispec.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}), nil
+}
+
+// PlatformString is how a platform is written: os/arch[/variant]. What it is made
+// of may be of foreign origin.
+func PlatformString(p ispec.Platform) string {
 	s := p.OS + "/" + p.Architecture
 	if p.Variant != "" {
 		s += "/" + p.Variant
 	}
-	return quote.Name(s)
+	return s
+}
+
+// describePlatform is [PlatformString] for messages.
+func describePlatform(p ispec.Platform) string {
+	if p.OS == "" && p.Architecture == "" {
+		return "an unknown platform"
+	}
+	return quote.Name(PlatformString(p))
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"strings"
 
@@ -99,13 +100,19 @@ func (l *Layout) Lookup(ctx context.Context, ref string) (ispec.Descriptor, erro
 	return d, opError("resolve", ref, err)
 }
 
-func lookup(index ispec.Index, ref string) (ispec.Descriptor, error) {
+// carriers returns the entries of index.json that carry the ref.
+func carriers(index ispec.Index, ref string) []ispec.Descriptor {
 	var found []ispec.Descriptor
 	for _, d := range index.Manifests {
 		if hasRef(d, ref) {
 			found = append(found, d)
 		}
 	}
+	return found
+}
+
+func lookup(index ispec.Index, ref string) (ispec.Descriptor, error) {
+	found := carriers(index, ref)
 	switch len(found) {
 	case 0:
 		return ispec.Descriptor{}, as(ErrNotFound, errors.New("there is no such ref"))
@@ -160,6 +167,80 @@ func (l *Layout) Tag(ctx context.Context, ref, newRef string) error {
 		setRef(index, newRef, root)
 		return nil
 	})
+}
+
+// TagImage makes newRef point to the one image that [Layout.Resolve] finds for the
+// ref and the platform, without the index that the image is in. Like [Layout.Tag] it
+// is one step.
+func (l *Layout) TagImage(ctx context.Context, ref, newRef string, platform *ispec.Platform) error {
+	if err := checkRef(newRef); err != nil {
+		return opError("tag", newRef, err)
+	}
+	for range maxRaces {
+		path, err := l.Resolve(ctx, ref, &ResolveOptions{Platform: platform})
+		if err != nil {
+			return err
+		}
+		moved := false
+		err = l.Update(ctx, func(index *ispec.Index) error {
+			// What was found is sure to be there for as long as the ref leads to it.
+			root, err := lookup(*index, ref)
+			if moved = err != nil || root.Digest != path.Root().Digest; !moved {
+				setRef(index, newRef, path.Target())
+			}
+			return nil
+		})
+		if err != nil || !moved {
+			return err
+		}
+	}
+	return opError("tag", newRef, errMoving)
+}
+
+var errMoving = errors.New("another program keeps moving the ref")
+
+// MoveRef makes ref point to what fn makes of the entry of index.json that carries
+// it now, which is nil if none does, or several do. If fn returns nil, ref is
+// dropped. Nobody is kept from working meanwhile: if the ref is found to have moved
+// when the result of fn is to be written, fn is called again. An error of fn is
+// returned as it is.
+func (l *Layout) MoveRef(ctx context.Context, ref string, fn func(now *ispec.Descriptor) (*ispec.Descriptor, error)) error {
+	if err := checkRef(ref); err != nil {
+		return opError("move ref", ref, err)
+	}
+	for range maxRaces {
+		index, err := l.Index(ctx)
+		if err != nil {
+			return err
+		}
+		before := carriers(index, ref)
+		var now *ispec.Descriptor
+		if len(before) == 1 {
+			entry := before[0]
+			entry.Annotations = maps.Clone(entry.Annotations)
+			now = &entry
+		}
+		root, err := fn(now)
+		if err != nil {
+			return err
+		}
+		moved := false
+		err = l.Update(ctx, func(index *ispec.Index) error {
+			if moved = !reflect.DeepEqual(carriers(*index, ref), before); moved {
+				return nil
+			}
+			if root == nil {
+				index.Manifests = without(index.Manifests, ref)
+			} else {
+				setRef(index, ref, *root)
+			}
+			return nil
+		})
+		if err != nil || !moved {
+			return err
+		}
+	}
+	return opError("move ref", ref, errMoving)
 }
 
 // DeleteRef drops all entries of index.json that carry the ref, and reports

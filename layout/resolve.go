@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shale-oci/shale/internal/quote"
@@ -44,6 +43,48 @@ func (l *Layout) Resolve(ctx context.Context, ref string, opt *ResolveOptions) (
 	return path, opError("resolve", ref, err)
 }
 
+// Member is one of the images that an index leads to.
+type Member struct {
+	Path     Path
+	Platform ispec.Platform // may be empty, if nothing says what the image is for
+}
+
+// Members returns the images that root leads to, in the order in which the indexes
+// list them: root itself, if it is a manifest, and otherwise those in the index and
+// in the indexes that are nested in it. The platform is that of the nearest
+// descriptor on the path that has one, and otherwise that of the image config.
+// Manifests for the platform unknown/unknown, which are not images but statements
+// about one, are left out. The error is ErrMediaType if root is neither a manifest
+// nor an index.
+func (l *Layout) Members(ctx context.Context, root ispec.Descriptor) ([]Member, error) {
+	found, err := l.gather(ctx, root)
+	if err != nil {
+		return nil, opError("list images", string(root.Digest), err)
+	}
+	members := make([]Member, 0, len(found))
+	for _, c := range found {
+		p, err := l.platform(ctx, c)
+		if err != nil {
+			return nil, opError("list images", string(root.Digest), err)
+		}
+		members = append(members, Member{c.path, p})
+	}
+	return members, nil
+}
+
+// PlatformOf returns the platform of the image at the end of path, as [Member] has
+// it.
+func (l *Layout) PlatformOf(ctx context.Context, path Path) (ispec.Platform, error) {
+	c := candidate{path: path}
+	for _, d := range path {
+		if d.Platform != nil {
+			c.platform = d.Platform
+		}
+	}
+	p, err := l.platform(ctx, c)
+	return p, opError("find platform of", string(path.Target().Digest), err)
+}
+
 // candidate is one image that could be meant.
 type candidate struct {
 	path     Path
@@ -51,16 +92,12 @@ type candidate struct {
 }
 
 func (l *Layout) choose(ctx context.Context, root ispec.Descriptor, want *ispec.Platform) (Path, error) {
-	if !IsManifest(root.MediaType) && !IsIndex(root.MediaType) {
-		return nil, as(ErrMediaType, fmt.Errorf("blob %s is neither a manifest nor an index but %s",
-			root.Digest, quote.Name(root.MediaType)))
-	}
-	g := gatherer{l: l, seen: map[digest.Digest]bool{}}
-	if err := g.gather(ctx, Path{root}, nil); err != nil {
+	found, err := l.gather(ctx, root)
+	if err != nil {
 		return nil, err
 	}
-	if len(g.found) == 1 && want == nil {
-		return g.found[0].path, nil
+	if len(found) == 1 && want == nil {
+		return found[0].path, nil
 	}
 	if want == nil {
 		want = hostPlatform()
@@ -68,18 +105,15 @@ func (l *Layout) choose(ctx context.Context, root ispec.Descriptor, want *ispec.
 	best := -1
 	var chosen Path
 	var offered []string
-	for _, c := range g.found {
-		if err := ctx.Err(); err != nil {
+	for _, c := range found {
+		have, err := l.platform(ctx, c)
+		if err != nil {
 			return nil, err
 		}
-		have := c.platform
-		if have == nil {
-			have = l.configPlatform(ctx, c.path.Target())
-		}
-		if r := rank(*want, *have); r >= 0 && (best < 0 || r < best) {
+		if r := rank(*want, have); r >= 0 && (best < 0 || r < best) {
 			best, chosen = r, c.path
 		}
-		offered = append(offered, platformString(*have))
+		offered = append(offered, describePlatform(have))
 	}
 	if chosen != nil {
 		return chosen, nil
@@ -88,7 +122,7 @@ func (l *Layout) choose(ctx context.Context, root ispec.Descriptor, want *ispec.
 		return nil, as(ErrNotFound, errors.New("there is no image in it"))
 	}
 	return nil, as(ErrNotFound, fmt.Errorf("there is no image for %s, only for %s",
-		platformString(*want), strings.Join(unique(offered), ", ")))
+		describePlatform(*want), strings.Join(unique(offered), ", ")))
 }
 
 // unique drops what was there before.
@@ -104,22 +138,35 @@ func unique(list []string) []string {
 	return out
 }
 
-// configPlatform returns the platform that the config of the manifest names, which
-// is the zero value if there is no such config.
-func (l *Layout) configPlatform(ctx context.Context, d ispec.Descriptor) *ispec.Platform {
-	var p ispec.Platform
-	if manifest, err := l.Manifest(ctx, d); err == nil {
+// platform returns what c is for. That is the zero value if neither a descriptor
+// nor a config says it.
+func (l *Layout) platform(ctx context.Context, c candidate) (ispec.Platform, error) {
+	if c.platform != nil {
+		return *c.platform, nil
+	}
+	if manifest, err := l.Manifest(ctx, c.path.Target()); err == nil {
 		if config, err := l.Config(ctx, manifest.Config); err == nil {
-			p = config.Platform
+			return config.Platform, nil
 		}
 	}
-	return &p
+	return ispec.Platform{}, ctx.Err()
+}
+
+// gather returns the images that root leads to.
+func (l *Layout) gather(ctx context.Context, root ispec.Descriptor) ([]candidate, error) {
+	if !IsManifest(root.MediaType) && !IsIndex(root.MediaType) {
+		return nil, as(ErrMediaType, fmt.Errorf("blob %s is neither a manifest nor an index but %s",
+			root.Digest, quote.Name(root.MediaType)))
+	}
+	g := gatherer{l: l, seen: map[string]bool{}}
+	err := g.gather(ctx, Path{root}, nil)
+	return g.found, err
 }
 
 // gatherer collects the image manifests below an index.
 type gatherer struct {
 	l     *Layout
-	seen  map[digest.Digest]bool
+	seen  map[string]bool
 	found []candidate
 }
 
@@ -130,10 +177,15 @@ func (g *gatherer) gather(ctx context.Context, path Path, platform *ispec.Platfo
 	if d.Platform != nil {
 		platform = d.Platform
 	}
-	if g.seen[d.Digest] {
+	key := d.Digest.String()
+	if IsManifest(d.MediaType) && platform != nil {
+		// The same image may be there for several platforms.
+		key += " " + PlatformString(normalize(*platform)) + " " + platform.OSVersion
+	}
+	if g.seen[key] {
 		return nil
 	}
-	g.seen[d.Digest] = true
+	g.seen[key] = true
 	if err := checkDepth(path); err != nil {
 		return err
 	}
