@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
+	"os"
 	"path"
 	"strings"
 
@@ -26,8 +28,9 @@ import (
 // refuse what is newer than they are (crun 1.8 refuses 1.2).
 const specVersion = "1.0.2"
 
-// maxUserFile bounds what is read of a passwd or group file, in bytes.
-const maxUserFile = 16 << 20
+// maxUserFile is how large a passwd or group file may be, in bytes. A list of
+// members takes sixteen times its length in memory, at worst.
+const maxUserFile = 2 << 20
 
 // RuntimeOptions say how [WriteRuntimeConfig] describes a container.
 type RuntimeOptions struct {
@@ -133,7 +136,28 @@ func lookupUser(name string, rootfs *rooted.Dir) (*user.ExecUser, error) {
 		return nil, err
 	}
 	defer group.Close() //nolint:errcheck // only read from
-	return user.GetExecUser(name, &user.ExecUser{Home: "/"}, passwd, group)
+	u, err := user.GetExecUser(name, &user.ExecUser{Home: "/"}, passwd, group)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkID("uid", u.Uid); err != nil {
+		return nil, err
+	}
+	for _, gid := range append([]int{u.Gid}, u.Sgids...) {
+		if err := checkID("gid", gid); err != nil {
+			return nil, err
+		}
+	}
+	return u, nil
+}
+
+// checkID refuses a number out of passwd or group that would be cut down to
+// another ID: 2^32 to root's.
+func checkID(kind string, id int) error {
+	if id < 0 || int64(id) >= math.MaxUint32 {
+		return fmt.Errorf("%s %d: %w", kind, id, layer.ErrOwner)
+	}
+	return nil
 }
 
 // openUserFile opens a file of the root filesystem, or nothing if there is none.
@@ -149,10 +173,22 @@ func openUserFile(rootfs *rooted.Dir, path string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return limitedFile{io.LimitReader(f, maxUserFile), f}, nil
+	return &userFile{File: f, path: path, left: maxUserFile}, nil
 }
 
-type limitedFile struct {
-	io.Reader
-	io.Closer
+// userFile is a file that must not be larger than maxUserFile. To read only a
+// part of it could make another ID of the one at the end of the part.
+type userFile struct {
+	*os.File
+	path string
+	left int
+}
+
+// Read implements [io.Reader].
+func (f *userFile) Read(p []byte) (int, error) {
+	n, err := f.File.Read(p[:min(len(p), f.left+1)])
+	if f.left -= n; f.left < 0 {
+		return 0, fmt.Errorf("%s is larger than the limit of %d bytes", f.path, maxUserFile)
+	}
+	return n, err
 }

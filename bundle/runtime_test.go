@@ -108,13 +108,20 @@ func TestRuntimeUser(t *testing.T) {
 		{name: "link out of the root", user: "daemon", files: map[string]string{"etc/passwd": "->../../../../../../../../etc/passwd"}, bad: true},
 		{name: "unknown", user: "nobody-here", files: map[string]string{"etc/passwd": passwd}, bad: true},
 		{name: "J1", user: "4294967296", files: map[string]string{"etc/passwd": "4294967296:x:0:0::/:/bin/sh\n"}, bad: true},
+		{name: "J1 with that uid", user: "4294967296", files: map[string]string{"etc/passwd": "x:x:4294967296:0::/:/bin/sh\n"}, bad: true},
+		{name: "named, uid 2^32", user: "x", files: map[string]string{"etc/passwd": "x:x:4294967296:0::/:/bin/sh\n"}, bad: true},
+		{name: "named, gid 2^32", user: "x", files: map[string]string{"etc/passwd": "x:x:5:4294967296::/:/bin/sh\n"}, bad: true},
+		{name: "group, gid 2^32", user: "5:x", files: map[string]string{"etc/group": "x:x:4294967296:\n"}, bad: true},
+		{name: "member, gid 2^32", user: "app", files: map[string]string{"etc/passwd": passwd, "etc/group": "x:x:4294967296:app\n"}, bad: true},
+		{name: "passwd too large", user: "5", files: map[string]string{"etc/passwd": strings.Repeat("\n", 2<<20+1)}, bad: true},
+		{name: "passwd just not", user: "5", files: map[string]string{"etc/passwd": strings.Repeat("\n", 2<<20)}, uid: 5, home: "/"},
 		{name: "J2", user: "-1", bad: true},
 		{name: "J3", user: "app", files: map[string]string{"etc/passwd": "|"}, bad: true},
 	} {
 		spec, err := runtimeConfig(t, ispec.Image{Config: ispec.ImageConfig{User: tc.user, Env: tc.env}}, tc.files, layer.MapOptions{})
 		if tc.bad {
-			if err == nil && spec.Process.User.UID == 0 {
-				t.Errorf("%s: became root", tc.name)
+			if err == nil {
+				t.Errorf("%s: became %+v", tc.name, spec.Process.User)
 			}
 			continue
 		}
