@@ -13,13 +13,18 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shale-oci/shale/internal/quote"
 	"github.com/shale-oci/shale/internal/rooted"
 )
 
 // EntryError says which entry of a layer could not be read or applied.
 type EntryError struct {
-	Entry string // the name as it stands in the layer
+	Entry string // the name as it stands in the layer, or in the tree
+	// Layer is the layer that the entry is in, as in [Inode]: a file that is
+	// written while the next entries are read may fail when its layer is over.
+	Layer int32
 	Err   error
 }
 
@@ -98,7 +103,7 @@ func (t *Tree) Apply(ctx context.Context, r io.Reader, sink Sink, opt ApplyOptio
 			if errors.As(err, &other) { // of an entry whose file was still being written
 				return err
 			}
-			return &EntryError{Entry: hdr.Name, Err: err}
+			return &EntryError{Entry: hdr.Name, Layer: t.layer, Err: err}
 		}
 	}
 	a.summary()
@@ -147,6 +152,11 @@ func (a *applier) inode(hdr *tar.Header) (*Inode, error) {
 	ino := &Inode{Mode: uint32(hdr.Mode & 0o7777)}
 	if hdr.Mode < 0 {
 		return nil, fmt.Errorf("%w: %d", ErrMode, hdr.Mode)
+	}
+	// Some writers put the type into the mode as well, and there is no other
+	// place for this one.
+	if hdr.Mode&unix.S_IFMT == unix.S_IFSOCK {
+		return nil, fmt.Errorf("%w: a socket", ErrEntryType)
 	}
 	switch hdr.Typeflag {
 	case tar.TypeReg, tar.TypeGNUSparse:

@@ -251,11 +251,11 @@ func (d *Disk) finishDirs(ctx context.Context, n *Node) error {
 	}
 	dir, err := d.root.OpenPath(n.Path())
 	if err != nil {
-		return &EntryError{Entry: n.Path(), Err: err}
+		return &EntryError{Entry: n.Path(), Layer: n.inode.Layer, Err: err}
 	}
 	defer dir.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
 	if err := d.setByFd(dir.Fd(), n.inode); err != nil {
-		return &EntryError{Entry: n.Path(), Err: err}
+		return &EntryError{Entry: n.Path(), Layer: n.inode.Layer, Err: err}
 	}
 	return nil
 }

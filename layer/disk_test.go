@@ -182,6 +182,21 @@ func TestDiskTruncatedBody(t *testing.T) {
 	}
 }
 
+// TestDiskLateErrors has a file fail whose layer is over, or may be.
+func TestDiskLateErrors(t *testing.T) {
+	opt := DiskOptions{Map: rootlessUnlessRoot()}
+	bad := ocitest.Layer(tfile("bad").Xattr("security.capability", "no capability"))
+	_, _, err := unpack(t, opt, ocitest.Layer(tfile("a")), bad, ocitest.Layer(tfile("b"), tfile("c")))
+	var entry *EntryError
+	if !errors.As(err, &entry) || entry.Entry != "bad" || entry.Layer != 1 {
+		t.Errorf("got %#v", err)
+	}
+	_, _, err = unpack(t, opt, ocitest.Layer(tfile("a")), ocitest.Layer(tdir("bad").Xattr("security.capability", "no capability")))
+	if !errors.As(err, &entry) || entry.Entry != "bad" || entry.Layer != 1 {
+		t.Errorf("got %#v", err)
+	}
+}
+
 func TestDiskUnmappedOwner(t *testing.T) {
 	opt := DiskOptions{Map: MapOptions{Rootless: false}}
 	opt.Map.UIDMappings = mapping(0, 100000, 10)

@@ -85,7 +85,7 @@ func Generate(ctx context.Context, w io.Writer, root *rooted.Dir, changes []Chan
 			return err
 		}
 		if err := g.add(ctx, &changes[i]); err != nil {
-			return &EntryError{Entry: changes[i].entry(), Err: err}
+			return &EntryError{Entry: changes[i].entry(), Layer: -1, Err: err}
 		}
 	}
 	if err := g.tw.Close(); err != nil {

@@ -241,6 +241,7 @@ func TestRefusedEntries(t *testing.T) {
 		{"C13", L(ocitest.Symlink("a", "b"), ocitest.Symlink("b", "a"), tfile("a/x")), ErrSymlinkLoop, "a/x"},
 		{"D1", L(ocitest.RawMember(ocitest.RawHeader{Name: "z", Typeflag: 'Z'}, nil)), ErrEntryType, "'Z'"},
 		{"D2", L(ocitest.RawMember(ocitest.RawHeader{Name: "z", Typeflag: '7'}, nil)), ErrEntryType, "'7'"},
+		{"D6", L(ocitest.RawMember(ocitest.RawHeader{Name: "z", Typeflag: '0', Mode: "0140755"}, nil)), ErrEntryType, "socket"},
 		{"D7", L(tfile("su").Mode(0o4755).Owner(1<<32, 0)), ErrOwner, "4294967296"},
 		{"D8", L(tfile("su").Owner(1<<32-1, 0)), ErrOwner, "4294967295"},
 		{"D9", L(ocitest.RawPAX(ocitest.PAXRecord("uid", "-1")), tfile("su")), ErrOwner, "-1"},

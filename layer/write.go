@@ -112,7 +112,7 @@ func (d *Disk) work() {
 	for j := range d.jobs {
 		if d.err() == nil {
 			if err := d.write(j); err != nil {
-				d.fail(&EntryError{Entry: j.node.Path(), Err: err})
+				d.fail(&EntryError{Entry: j.node.Path(), Layer: j.node.inode.Layer, Err: err})
 			}
 		}
 		if j.pieces != nil {
