@@ -271,6 +271,38 @@ func TestFailedUnpackLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestUnpackNamesTheLayer has a layer fail early, when the one after it is read
+// already, and when it is over.
+func TestUnpackNamesTheLayer(t *testing.T) {
+	s := newSite(t)
+	good := ocitest.Layer(ocitest.File("f", "x", 0o644), ocitest.File("g", "x", 0o644))
+	late := ocitest.Layer(ocitest.File("late", "x", 0o644).Xattr("security.capability", "no capability"))
+	dir := ocitest.Layer(ocitest.Dir("late", 0o755).Xattr("security.capability", "no capability"))
+	for name, layers := range map[string][][]byte{
+		"last":  {good, late},
+		"then":  {good, late, good, good},
+		"dir":   {good, dir, good},
+		"magic": {good, ocitest.Layer(ocitest.File("magic", "x", 0o644))},
+	} {
+		s.image(name, ocitest.Image{Layers: layers})
+		path := s.resolve(name)
+		manifest, err := s.layout.Manifest(context.Background(), path.Target())
+		s.must(err)
+		d := manifest.Layers[1].Digest
+		if name == "magic" {
+			blob := filepath.Join(s.dir, "layout", "blobs", "sha256", d.Encoded())
+			data, err := os.ReadFile(blob)
+			s.must(err)
+			data[0] ^= 1
+			s.must(os.WriteFile(blob, data, 0o644))
+		}
+		err = bundle.Unpack(context.Background(), s.layout, path, filepath.Join(s.dir, name), unpackOptions())
+		if err == nil || !strings.Contains(err.Error(), "layer "+d.String()) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: got %v, and layer %s is bad", name, err, d)
+		}
+	}
+}
+
 func TestCancelledUnpackLeavesNothing(t *testing.T) {
 	s := newSite(t)
 	s.image("v0", ocitest.Image{Layers: [][]byte{ocitest.Layer(ocitest.File("f", "x", 0o644))}})

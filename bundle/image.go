@@ -118,18 +118,32 @@ func (r *layerReader) open(ctx context.Context, i int) (*source, error) {
 		Warn:        r.warn,
 	})
 	if err != nil {
-		return nil, errors.Join(blame(ctx, blob, err), blob.Close())
+		err = blame(ctx, blob, err)
+		blob.Close() //nolint:errcheck // blame has told all there is
+		return nil, err
 	}
 	return &source{blob, used, stream}, nil
 }
 
 // apply applies layer i to the tree. Layers are applied in order.
 func (r *layerReader) apply(ctx context.Context, i int, tree *layer.Tree, sink layer.Sink, opt layer.ApplyOptions) error {
-	err := r.applyOne(ctx, i, tree, sink, opt)
-	if err != nil {
-		return fmt.Errorf("layer %s: %w", r.img.layers[i].desc.Digest, err)
+	return r.img.inLayer(i, r.applyOne(ctx, i, tree, sink, opt))
+}
+
+// inLayer adds to err which layer it is about: the one that the entry is in, or
+// layer i.
+func (img *image) inLayer(i int, err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	var entry *layer.EntryError
+	if errors.As(err, &entry) && entry.Layer >= 0 {
+		i = int(entry.Layer)
+	}
+	if i < 0 {
+		return err
+	}
+	return fmt.Errorf("layer %s: %w", img.layers[i].desc.Digest, err)
 }
 
 func (r *layerReader) applyOne(

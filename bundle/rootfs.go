@@ -94,5 +94,5 @@ func applyLayers(
 			return nil, err
 		}
 	}
-	return tree, disk.Finish(ctx, tree)
+	return tree, img.inLayer(-1, disk.Finish(ctx, tree))
 }
