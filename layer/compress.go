@@ -11,7 +11,6 @@ import (
 	"io"
 	"runtime"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/pgzip"
 )
@@ -41,7 +40,7 @@ func NewWriter(w io.Writer, c Compression, level int) (io.WriteCloser, error) {
 		return nopWriteCloser{w}, nil
 	case Gzip:
 		if level == 0 {
-			level = gzip.DefaultCompression
+			level = pgzip.DefaultCompression
 		}
 		zw, err := pgzip.NewWriterLevel(w, level)
 		if err != nil {
@@ -82,7 +81,7 @@ var magics = map[string][]byte{
 // follow each other; NUL bytes after the last gzip member are padding, anything
 // else after the end is an error. warn, which may be nil, hears of padding.
 func NewReader(r io.Reader, c Compression, warn func(msg string)) (io.ReadCloser, error) {
-	br := bufio.NewReaderSize(r, 128<<10)
+	br := bufio.NewReaderSize(r, 64) // for the first bytes alone
 	head, err := br.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -98,7 +97,7 @@ func NewReader(r io.Reader, c Compression, warn func(msg string)) (io.ReadCloser
 		if found != "gzip" {
 			return nil, fmt.Errorf("%w: gzip expected, %s found", ErrMagic, orUnknown(found))
 		}
-		return newGzipReader(br, warn)
+		return newGunzipper(br, warn)
 	case Zstd:
 		if found != "zstd" {
 			return nil, fmt.Errorf("%w: zstd expected, %s found", ErrMagic, orUnknown(found))
@@ -139,83 +138,4 @@ type zstdReader struct{ *zstd.Decoder }
 func (z zstdReader) Close() error {
 	z.Decoder.Close()
 	return nil
-}
-
-// gzipReader reads members one after the other. It looks itself at what follows
-// a member, because the library takes padding for a broken member.
-type gzipReader struct {
-	br   *bufio.Reader
-	zr   *gzip.Reader
-	warn func(string)
-	done bool
-}
-
-func newGzipReader(br *bufio.Reader, warn func(string)) (io.ReadCloser, error) {
-	zr, err := gzip.NewReader(br)
-	if err != nil {
-		return nil, fmt.Errorf("gzip: %w", err)
-	}
-	zr.Multistream(false)
-	return &gzipReader{br: br, zr: zr, warn: warn}, nil
-}
-
-func (g *gzipReader) Close() error { return g.zr.Close() }
-
-func (g *gzipReader) Read(p []byte) (int, error) {
-	for !g.done {
-		n, err := g.zr.Read(p)
-		switch {
-		case errors.Is(err, io.EOF):
-			if err := g.next(); err != nil {
-				return n, err
-			}
-		case err != nil:
-			return n, fmt.Errorf("gzip: %w", err)
-		}
-		if n > 0 || len(p) == 0 {
-			return n, nil
-		}
-	}
-	return 0, io.EOF
-}
-
-// next goes on to the next member, or to the end.
-func (g *gzipReader) next() error {
-	head, err := g.br.Peek(2)
-	switch {
-	case len(head) == 0 && errors.Is(err, io.EOF):
-		g.done = true
-		return nil
-	case bytes.Equal(head, magics["gzip"]):
-		if err := g.zr.Reset(g.br); err != nil {
-			return fmt.Errorf("gzip: %w", err)
-		}
-		g.zr.Multistream(false)
-		return nil
-	}
-	n, err := g.padding()
-	if err != nil {
-		return err
-	}
-	g.done = true
-	if g.warn != nil {
-		g.warn(fmt.Sprintf("ignoring %d bytes of padding after the gzip stream", n))
-	}
-	return nil
-}
-
-// padding reads to the end and counts the NUL bytes that are all there may be.
-func (g *gzipReader) padding() (n int64, err error) {
-	for {
-		b, err := g.br.ReadByte()
-		switch {
-		case errors.Is(err, io.EOF):
-			return n, nil
-		case err != nil:
-			return n, err
-		case b != 0:
-			return n, fmt.Errorf("gzip: %w", ErrTrailingBytes)
-		}
-		n++
-	}
 }
