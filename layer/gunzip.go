@@ -98,7 +98,10 @@ func (h *header) skip(n int) {
 }
 
 func (h *header) skipString() {
-	for h.byte() != 0 && h.err == nil {
+	for h.err == nil {
+		if h.byte() == 0 {
+			return
+		}
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -29,9 +28,9 @@ func corpora(tb testing.TB) map[string][]byte {
 		skewed[i] = byte(rng.ExpFloat64() * 12)
 	}
 	var source []byte
-	files, err := filepath.Glob(filepath.Join(runtime.GOROOT(), "src", "net", "http", "*.go"))
-	if err != nil || len(files) == 0 {
-		tb.Logf("no Go sources to decompress: %v", err)
+	files, err := filepath.Glob("../../*/*.go")
+	if err != nil || len(files) < 20 {
+		tb.Fatalf("%d Go sources to compress, %v", len(files), err)
 	}
 	for _, f := range files {
 		data, err := os.ReadFile(f)
