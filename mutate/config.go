@@ -5,6 +5,7 @@ package mutate
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -33,8 +34,8 @@ func (i *Image) Settings() Settings {
 	}
 }
 
-// Set changes the image's settings to s. Descriptors of the image in an index keep
-// the platform that they have.
+// Set changes the image's settings to s. Where a descriptor of the image names its
+// platform, what has changed of that is changed there too.
 func (i *Image) Set(s Settings) {
 	c := &i.config.value
 	c.Config = cloneConfig(s.Config)
@@ -42,6 +43,34 @@ func (i *Image) Set(s Settings) {
 	c.Author = s.Author
 	c.Created = cloneTime(s.Created)
 	i.manifest.value.Annotations = maps.Clone(s.Annotations)
+}
+
+// DescriptorAnnotations returns a copy of the annotations that the image's descriptor
+// has in the index that lists it: that is index.json, if no other is on the path.
+func (i *Image) DescriptorAnnotations() map[string]string { return maps.Clone(i.target.Annotations) }
+
+// SetDescriptorAnnotations changes the annotations that the image's descriptor has in
+// the index that lists it.
+func (i *Image) SetDescriptorAnnotations(a map[string]string) { i.target.Annotations = maps.Clone(a) }
+
+// SetEnv sets a variable of the environment: in place if it is there, and otherwise
+// at the end.
+func (s *Settings) SetEnv(name, value string) {
+	for n, v := range s.Config.Env {
+		if strings.HasPrefix(v, name+"=") {
+			s.Config.Env[n] = name + "=" + value
+			return
+		}
+	}
+	s.Config.Env = append(s.Config.Env, name+"="+value)
+}
+
+// UnsetEnv removes a variable from the environment.
+func (s *Settings) UnsetEnv(name string) {
+	s.Config.Env = slices.DeleteFunc(s.Config.Env, func(v string) bool {
+		key, _, _ := strings.Cut(v, "=")
+		return key == name
+	})
 }
 
 // AddHistory adds an entry for a change that has no layer.
