@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hostile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// mode is who runs shale.
+type mode struct {
+	name     string
+	rootless bool // run with --rootless
+	owner    int  // who owns the files, as the tests see it
+	attr     func() *syscall.SysProcAttr
+}
+
+// nobody is the ordinary user.
+const nobody = 65534
+
+// modes are those in which every case is run.
+func modes() []*mode {
+	euid, egid := os.Geteuid(), os.Getegid()
+	user := &mode{name: "user", rootless: true, owner: euid, attr: func() *syscall.SysProcAttr {
+		return &syscall.SysProcAttr{}
+	}}
+	if euid == 0 {
+		user.owner = nobody
+		user.attr = func() *syscall.SysProcAttr {
+			return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		}
+	}
+	return []*mode{
+		{name: "root", owner: 0, attr: func() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }},
+		{name: "userns", owner: euid, attr: func() *syscall.SysProcAttr {
+			return &syscall.SysProcAttr{
+				Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+				UidMappings: mapAll(euid),
+				GidMappings: mapAll(egid),
+			}
+		}},
+		user,
+	}
+}
+
+// mapAll maps all common IDs to themselves for root, and one to root for
+// anybody else, who may not do more.
+func mapAll(id int) []syscall.SysProcIDMap {
+	if id == 0 {
+		return []syscall.SysProcIDMap{{Size: 65536}}
+	}
+	return []syscall.SysProcIDMap{{HostID: id, Size: 1}}
+}
+
+// missing says why this machine cannot run anything in the mode, if so.
+func (m *mode) missing() error {
+	if m.name == "root" && os.Geteuid() != 0 {
+		return errors.New("the tests are not run by root")
+	}
+	cmd := exec.Command(shale, "--version")
+	cmd.SysProcAttr = m.attr()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
+// The programs that are run: shale itself, and what measures it.
+var shale, measure string
+
+// build builds them into a directory that every user may enter.
+func build(dir string) error {
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	const module = "github.com/shale-oci/shale/"
+	cmd := exec.Command("go", "build", "-o", dir+"/", module+"cmd/shale", module+"test/hostile/measure")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	shale, measure = filepath.Join(dir, "shale"), filepath.Join(dir, "measure")
+	return nil
+}
+
+// result is how one run of shale ended.
+type result struct {
+	line           string // the command line
+	status, signal int
+	peak           int64 // memory in KiB
+	took           time.Duration
+	stdout, stderr string
+}
+
+// shale runs shale in the mode of the world, with nothing of the environment of
+// the tests but the way to other programs.
+func (w *world) shale(line string) result {
+	w.Helper()
+	w.give()
+	args := strings.Fields(w.expand(line))
+	if w.mode.rootless && args[0] == "unpack" {
+		args = append(args, "--rootless")
+	}
+	report, to, err := os.Pipe()
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer report.Close()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.Command(measure, append([]string{w.program}, args...)...)
+	cmd.Dir = w.cwd
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + w.tmp, "HOME=" + w.home}
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &stdout, &stderr, []*os.File{to}
+	cmd.SysProcAttr = w.mode.attr()
+	cmd.SysProcAttr.Setpgid = true
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		w.Fatalf("run shale %s: %v", line, err)
+	}
+	to.Close()
+	stop := time.AfterFunc(w.timeout, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	err = cmd.Wait()
+	if !stop.Stop() {
+		w.Fatalf("shale %s: still running after %v\n%s", line, w.timeout, &stderr)
+	}
+	r := result{line: "shale " + line, took: time.Since(start), stdout: stdout.String(), stderr: stderr.String()}
+	said, rerr := io.ReadAll(report)
+	if _, serr := fmt.Sscan(string(said), &r.status, &r.signal, &r.peak); err != nil || rerr != nil || serr != nil {
+		w.Fatalf("measure shale %s: %v, %v, %q\n%s", line, err, rerr, said, &stderr)
+	}
+	return r
+}
+
+// must runs shale for something that the case needs to begin with.
+func (w *world) must(line string) {
+	w.Helper()
+	if r := w.shale(line); r.status != 0 || r.signal != 0 {
+		w.Fatalf("%s: status %d, signal %d\n%s", r.line, r.status, r.signal, r.stderr)
+	}
+}
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "shale-hostile-")
+	if err == nil {
+		err = build(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	status := m.Run()
+	_ = os.RemoveAll(dir) // only the two programs
+	os.Exit(status)
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hostile
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/shale-oci/shale/test/ocitest"
+)
+
+// want is what must come out of a case.
+type want struct {
+	refused bool
+	says    []string        // of a refusal: all of them are in its line
+	warns   []string        // each is in a warning of its own
+	checks  []check         // of what was accepted
+	within  time.Duration   // how long each command may take; 0 stands for the timeout
+	in      map[string]want // what holds in place of all this in a mode
+	mode    string          // the only mode in which the case can be made; any if empty
+}
+
+// check looks at what shale has made.
+type check func(w *world)
+
+// refused is R: each command ends with status 1 and one line that says all of
+// that. Nothing is left of what it did.
+func refused(says ...string) want { return want{refused: true, says: says} }
+
+// accepted is A: each command succeeds, and then the checks hold.
+func accepted(checks ...check) want { return want{checks: checks} }
+
+// warning adds warnings that must be given. Without them there must be none. A
+// refusal may have some before its line.
+func (x want) warning(says ...string) want {
+	x.warns = append(slices.Clip(x.warns), says...)
+	return x
+}
+
+// but makes the expectation another one in one mode.
+func (x want) but(mode string, other want) want {
+	in := map[string]want{mode: other}
+	maps.Copy(in, x.in)
+	x.in = in
+	return x
+}
+
+// only says that the case can be made in one mode alone.
+func (x want) only(mode string) want {
+	x.mode = mode
+	return x
+}
+
+// fast limits how long each command may take.
+func (x want) fast(d time.Duration) want {
+	x.within = d
+	return x
+}
+
+// code is how the list of cases calls the expectation.
+func (x want) code() string {
+	if x.refused {
+		return "R"
+	}
+	return "A"
+}
+
+// Limits of memory, in KiB.
+const (
+	peakLimit            = 64 << 10
+	peakLimitCompressing = 128 << 10
+)
+
+// judge runs the commands of a case and holds what they do against x.
+func (w *world) judge(x want, commands []string) {
+	w.Helper()
+	if len(commands) == 0 {
+		w.Fatal("the case runs no command")
+	}
+	w.give()
+	before := state{w.outside(), w.snapshot(w.layout), w.snapshot(w.bundle), w.shale(ls)}
+	for _, line := range commands {
+		if x.refused {
+			before.layout = w.refuses(x, line, before)
+		} else {
+			before.layout = w.accepts(x, line, before.layout)
+		}
+		w.same("the outside", before.outside, w.outside())
+	}
+	if !x.refused {
+		w.warned(x.warns)
+	}
+	for _, c := range x.checks {
+		c(w)
+	}
+	w.same("the outside", before.outside, w.outside())
+}
+
+// state is what there was before a command.
+type state struct {
+	outside, layout, bundle ocitest.Tree
+	tags                    result // of listing them
+}
+
+// run runs one command and checks what holds for every one.
+func (w *world) run(x want, line string) result {
+	w.Helper()
+	r := w.shale(line)
+	w.stderr += r.stderr
+	w.peak = max(w.peak, r.peak)
+	limit := int64(peakLimit)
+	if strings.HasPrefix(line, "repack") || strings.HasPrefix(line, "raw add-layer") {
+		limit = peakLimitCompressing
+	}
+	if r.peak > limit {
+		w.Errorf("%s: %d KiB of memory, and the limit is %d", r.line, r.peak, limit)
+	}
+	if x.within > 0 && r.took > x.within {
+		w.Errorf("%s: took %v, and the limit is %v", r.line, r.took, x.within)
+	}
+	if r.signal != 0 || strings.Contains(r.stderr, "goroutine ") {
+		w.Fatalf("%s: died of signal %d\n%s", r.line, r.signal, r.stderr)
+	}
+	for name, text := range map[string]string{"output": r.stdout, "errors": r.stderr} {
+		if i := strings.IndexFunc(text, raw); i >= 0 || !utf8.ValidString(text) {
+			w.Errorf("%s: control bytes in its %s: %q", r.line, name, text)
+		}
+	}
+	return r
+}
+
+// raw says whether a terminal might take r for more than a character to show.
+func raw(r rune) bool { return r != '\n' && r != '\t' && !unicode.IsPrint(r) }
+
+// reads reports whether a command only reads the layout.
+func reads(line string) bool {
+	return slices.Contains([]string{"unpack", "stat", "ls"}, strings.Fields(line)[0])
+}
+
+// refuses runs a command that must not succeed and must leave no trace. It
+// returns the layout.
+func (w *world) refuses(x want, line string, before state) ocitest.Tree {
+	w.Helper()
+	r := w.run(x, line)
+	w.same("the bundle", before.bundle, w.snapshot(w.bundle))
+	var ignore []string
+	if !reads(line) {
+		ignore = []string{"mtime"} // a temporary directory may have come and gone
+	}
+	layout := w.snapshot(w.layout)
+	w.same("the layout", before.layout, layout, ignore...)
+	if tags := w.shale(ls); tags.status != before.tags.status || tags.stdout != before.tags.stdout {
+		w.Errorf("%s said %q before, and %q after", tags.line, before.tags.stdout, tags.stdout)
+	}
+	if r.status != 1 {
+		w.Errorf("%s: status %d, not 1\n%s", r.line, r.status, r.stderr)
+	}
+	lines := strings.SplitAfter(r.stderr, "\n")
+	if len(lines) != len(x.warns)+2 || lines[len(x.warns)+1] != "" {
+		w.Errorf("%s: not one line: %q", r.line, r.stderr)
+		return layout
+	}
+	for i, s := range x.warns {
+		if !strings.Contains(lines[i], s) {
+			w.Errorf("%s: no %q in %q", r.line, s, lines[i])
+		}
+	}
+	for _, s := range slices.Concat(x.says, w.blame) {
+		if s = w.expand(s); !strings.Contains(lines[len(x.warns)], s) {
+			w.Errorf("%s: no %q in %q", r.line, s, r.stderr)
+		}
+	}
+	return layout
+}
+
+// accepts runs a command that must succeed. It returns the layout.
+func (w *world) accepts(x want, line string, before ocitest.Tree) ocitest.Tree {
+	w.Helper()
+	r := w.run(x, line)
+	if r.status != 0 {
+		w.Fatalf("%s: status %d\n%s", r.line, r.status, r.stderr)
+	}
+	if strings.HasPrefix(line, "unpack") {
+		w.onlyBundle()
+	}
+	layout := w.snapshot(w.layout)
+	if reads(line) {
+		w.same("the layout", before, layout)
+	} else {
+		w.verify(layout)
+	}
+	return layout
+}
+
+// warned checks that there were just those warnings.
+func (w *world) warned(says []string) {
+	w.Helper()
+	for _, s := range says {
+		if !strings.Contains(w.stderr, s) {
+			w.Errorf("no warning has %q: %q", s, w.stderr)
+		}
+	}
+	if n := strings.Count(w.stderr, "\n"); n != len(says) {
+		w.Errorf("%d warnings, not %d: %q", n, len(says), w.stderr)
+	}
+}
