@@ -26,14 +26,20 @@ import (
 // RepackOptions say how a bundle becomes an image. The zero value makes a layer
 // compressed like the image's last one, without history, and moves no ref.
 type RepackOptions struct {
-	// Ref is the ref that is made to lead to the new image. None if empty.
+	// Ref is the ref that is made to lead to the new image. None if empty. If the
+	// bundle's image is one of an index, Ref leads to an index afterwards: that one
+	// with the new image in it, or if Ref leads to an index already where the image
+	// has a place, as mutate.Graft says, then to that one.
 	Ref string
+	// Platform is what the bundle's image must be for. Nil if that does not matter.
+	Platform *ispec.Platform
 	// Compression of the new layer. If empty, that of the image's last
 	// compressed layer, or gzip.
 	Compression layer.Compression
-	// History is the entry for the new layer; nil for none. If it has no author,
-	// it gets the image's.
+	// History is the entry for the new layer; nil for none.
 	History *ispec.History
+	// ImageAuthor makes the author in History that of the image.
+	ImageAuthor bool
 	// KeepHistory adds History even if nothing has changed, for a layer that is
 	// then an empty one. Otherwise an unchanged bundle leaves the image as it is.
 	KeepHistory bool
@@ -109,6 +115,9 @@ func (r *repacker) run(ctx context.Context) (res RepackResult, err error) {
 		return res, err
 	}
 	defer r.rootfs.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
+	if r.meta.From, err = r.locate(ctx); err != nil {
+		return res, err
+	}
 	if r.image, err = mutate.Open(ctx, r.layout, r.meta.From); err != nil {
 		return res, err
 	}
@@ -122,6 +131,41 @@ func (r *repacker) run(ctx context.Context) (res RepackResult, err error) {
 		err = r.refresh(res.Path)
 	}
 	return res, err
+}
+
+// locate returns the path to the bundle's image. If that is one of an index which has
+// been replaced meanwhile, because another of its images was changed, it is the path
+// in the new one.
+func (r *repacker) locate(ctx context.Context) (layout.Path, error) {
+	from := r.meta.From
+	platform, err := r.layout.PlatformOf(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	if want := r.opt.Platform; want != nil && !layout.Fits(*want, platform) {
+		return nil, fmt.Errorf("the bundle is of an image for %s, not for %s",
+			quote.Name(layout.PlatformString(platform)), quote.Name(layout.PlatformString(*want)))
+	}
+	if len(from) == 1 {
+		return from, nil
+	}
+	for _, ref := range []string{r.opt.Ref, from.Root().Annotations[ispec.AnnotationRefName]} {
+		// A ref that leads nowhere, or to something else, is not one that matters here.
+		root, err := r.layout.Lookup(ctx, ref)
+		if err != nil || !layout.IsIndex(root.MediaType) {
+			continue
+		}
+		members, err := r.layout.Members(ctx, root)
+		if err != nil {
+			continue
+		}
+		for _, m := range members {
+			if m.Path.Target().Digest == from.Target().Digest && layout.SamePlatform(m.Platform, platform) {
+				return m.Path, nil
+			}
+		}
+	}
+	return from, ctx.Err()
 }
 
 // compare finds out what has changed and has to go into the layer.
@@ -167,13 +211,23 @@ func (r *repacker) commit(ctx context.Context) (res RepackResult, err error) {
 	case r.opt.KeepHistory && history != nil:
 		r.image.AddHistory(*history)
 	}
-	if res.Path, err = r.image.Commit(ctx); err != nil {
+	changes, err := mutate.CommitAll(ctx, r.image)
+	if err != nil {
 		return res, err
 	}
-	if r.opt.Ref != "" {
-		err = r.layout.SetRef(ctx, r.opt.Ref, res.Path.Root())
+	res.Path = changes[0].To
+	if r.opt.Ref == "" {
+		return res, nil
 	}
-	return res, err
+	return res, r.layout.MoveRef(ctx, r.opt.Ref, func(now *ispec.Descriptor) (*ispec.Descriptor, error) {
+		grafted, err := mutate.Graft(ctx, r.layout, now, changes)
+		if err != nil {
+			return nil, err
+		}
+		res.Path = grafted[0].To
+		root := res.Path.Root()
+		return &root, nil
+	})
 }
 
 func (r *repacker) history() *ispec.History {
@@ -181,7 +235,7 @@ func (r *repacker) history() *ispec.History {
 		return nil
 	}
 	h := *r.opt.History
-	if h.Author == "" {
+	if r.opt.ImageAuthor {
 		h.Author = r.image.Config().Author
 	}
 	return &h

@@ -87,6 +87,10 @@ func rank(want, have ispec.Platform) int {
 	return wl - hl
 }
 
+// Fits reports whether an image for have is one that [Layout.Resolve] takes, for want
+// of a better one, when asked for want: the same platform, or an older variant of it.
+func Fits(want, have ispec.Platform) bool { return rank(want, have) >= 0 }
+
 // level returns the order of a variant: 80 for v8, 81 for v8.1.
 func level(variant string) (int, bool) {
 	digits, ok := strings.CutPrefix(variant, "v")

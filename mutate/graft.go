@@ -12,51 +12,49 @@ import (
 	"github.com/shale-oci/shale/layout"
 )
 
-// Graft returns the entry for index.json by which a ref that leads to now leads to
-// the changed images, in a way that loses nothing of what others have changed in the
-// same index. It is made for layout.MoveRef; a nil now stands for a ref that is not
-// there. The changes come from one [CommitAll].
+// Graft returns the changes in such a way that a ref which leads to now can be made to
+// lead to their new root without losing what others have changed in the same index. It
+// is made for layout.MoveRef; a nil now stands for a ref that is not there. The changes
+// come from one [CommitAll].
 //
-// Without an index in the changes, or if the ref leads to no index, that entry is the
-// new root. If now is an index, though, the new images take the places of their
+// Without an index in the changes, or if the ref leads to no index, they are returned as
+// they are. If now is an index, though, the new images take the places of their
 // predecessors in it, provided that all of them have one: the old image itself; or the
 // image for the same platform, if now carries the ref that the change came from, or if
-// that image was made of the same old one.
-func Graft(ctx context.Context, l *layout.Layout, now *ispec.Descriptor, changes []Change) (*ispec.Descriptor, error) {
-	root, err := graft(ctx, l, now, changes)
+// that image was made of the same old one. Then From is the path to the predecessor.
+func Graft(ctx context.Context, l *layout.Layout, now *ispec.Descriptor, changes []Change) ([]Change, error) {
+	grafted, err := graft(ctx, l, now, changes)
 	if err != nil {
 		return nil, fmt.Errorf("put images into index %s: %w", now.Digest, err)
 	}
-	return root, nil
+	return grafted, nil
 }
 
-func graft(ctx context.Context, l *layout.Layout, now *ispec.Descriptor, changes []Change) (*ispec.Descriptor, error) {
-	old, root := changes[0].From.Root(), changes[0].To.Root()
-	if now == nil || now.Digest == old.Digest || len(changes[0].From) == 1 || !layout.IsIndex(now.MediaType) {
-		return &root, nil
+func graft(ctx context.Context, l *layout.Layout, now *ispec.Descriptor, changes []Change) ([]Change, error) {
+	from := changes[0].From
+	if now == nil || now.Digest == from.Root().Digest || len(from) == 1 || !layout.IsIndex(now.MediaType) {
+		return changes, nil
 	}
 	members, err := l.Members(ctx, *now)
 	if err != nil {
 		return nil, err
 	}
-	again := make([]*Change, len(changes))
+	grafted := make([]Change, len(changes))
+	together := make([]*Change, len(changes))
 	for n, c := range changes {
 		m, err := predecessor(ctx, l, members, c)
 		if err != nil {
 			return nil, err
 		}
 		if m == nil {
-			return &root, nil
+			return changes, nil
 		}
 		to := slices.Clone(m.Path)
 		update(&to[len(to)-1], c.From.Target(), c.To.Target())
-		again[n] = &Change{From: m.Path, To: to}
+		grafted[n] = Change{From: m.Path, To: to}
+		together[n] = &grafted[n]
 	}
-	if err := rewrite(ctx, l, again, 0); err != nil {
-		return nil, err
-	}
-	root = again[0].To.Root()
-	return &root, nil
+	return grafted, rewrite(ctx, l, together, 0)
 }
 
 // predecessor returns the one of the members whose place the changed image takes; nil

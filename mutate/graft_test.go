@@ -79,8 +79,16 @@ func changed(t testing.TB, l *layout.Layout, path layout.Path, layer string) []C
 func move(t testing.TB, l *layout.Layout, ref string, changes []Change) {
 	t.Helper()
 	must(t, l.MoveRef(t.Context(), ref, func(now *ispec.Descriptor) (*ispec.Descriptor, error) {
-		return Graft(t.Context(), l, now, changes)
+		return root(Graft(t.Context(), l, now, changes))
 	}))
+}
+
+func root(changes []Change, err error) (*ispec.Descriptor, error) {
+	if err != nil {
+		return nil, err
+	}
+	d := changes[0].To.Root()
+	return &d, nil
 }
 
 // told lists the platforms that a ref leads to, each with its history.
@@ -174,7 +182,7 @@ func TestGraftMeanwhile(t *testing.T) {
 			first = false
 			move(t, l, "v1", b)
 		}
-		return Graft(t.Context(), l, now, a)
+		return root(Graft(t.Context(), l, now, a))
 	}))
 	if got, want := told(t, l, "v1"), "a: 1; b: 2; "; got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -268,7 +276,6 @@ func TestDescriptor(t *testing.T) {
 	must(t, err)
 	index.Manifests[0].Platform.Variant = "v1"
 	must(t, l.SetRef(t.Context(), "v1", putIndex(t, l, index.Manifests...)))
-	i = openPath(t, l, find(t, l, "v1", "b"))
 	path, err = l.Resolve(t.Context(), "v1", &layout.ResolveOptions{
 		Platform: &ispec.Platform{OS: "linux", Architecture: "a", Variant: "v1"},
 	})
@@ -334,15 +341,15 @@ func TestRemove(t *testing.T) {
 	nested := putIndex(t, l, b, platformImage(t, l, "c"))
 	must(t, l.SetRef(t.Context(), "v1", putIndex(t, l, a, statement, nested)))
 	for _, step := range []struct{ arch, left string }{{"b", "a:; c:; "}, {"a", "c:; "}, {"c", ""}} {
-		root, err := Remove(t.Context(), l, find(t, l, "v1", step.arch))
+		left, err := Remove(t.Context(), l, find(t, l, "v1", step.arch))
 		must(t, err)
-		if root == nil {
+		if left == nil {
 			if step.left != "" {
 				t.Errorf("nothing is left, want %s", step.left)
 			}
 			break
 		}
-		must(t, l.SetRef(t.Context(), "v1", *root))
+		must(t, l.SetRef(t.Context(), "v1", *left))
 		if got := told(t, l, "v1"); got != step.left {
 			t.Errorf("got %s, want %s", got, step.left)
 		}

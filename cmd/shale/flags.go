@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/urfave/cli/v3"
 
 	"github.com/shale-oci/shale/internal/quote"
@@ -18,18 +19,24 @@ import (
 	"github.com/shale-oci/shale/layout"
 )
 
-// imageFlag is --image, the image that a command works on.
+// imageFlag is --image, the image that a command works on, and --platform, which says
+// the one that is meant of those in an index.
 type imageFlag struct {
-	value string
+	value        string
+	platformName string
 
-	path string // of the layout
-	ref  string
+	path     string // of the layout
+	ref      string
+	platform *ispec.Platform // nil if none was given
 }
 
 func (f *imageFlag) flags() []cli.Flag {
 	return []cli.Flag{&cli.StringFlag{
 		Name: "image", Destination: &f.value,
 		Usage: "the image, as `path[:tag]`: the path of a layout, and a tag in it, latest by default",
+	}, &cli.StringFlag{
+		Name: "platform", Destination: &f.platformName,
+		Usage: "the `os/arch[/variant]` whose image is meant; by default this machine's, if the tag is that of several images",
 	}}
 }
 
@@ -39,6 +46,13 @@ func (f *imageFlag) check(given func(string) bool) (err error) {
 	}
 	if f.path, f.ref, err = layout.ParseImage(f.value); err != nil {
 		return fmt.Errorf("invalid --image: %w", reason(err))
+	}
+	if given("platform") {
+		p, err := layout.ParsePlatform(f.platformName)
+		if err != nil {
+			return fmt.Errorf("invalid --platform: %s is %w", quote.Name(f.platformName), reason(err))
+		}
+		f.platform = &p
 	}
 	return nil
 }

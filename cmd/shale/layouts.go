@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"unicode/utf8"
 
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/shale-oci/shale/layout"
+	"github.com/shale-oci/shale/mutate"
 )
 
 // withLayout opens the layout at path for fn.
@@ -29,12 +32,30 @@ func (a *app) withLayout(ctx context.Context, path string, fn func(*layout.Layou
 // withImage opens the layout of an image for fn, and finds the image in it.
 func (a *app) withImage(ctx context.Context, image imageFlag, fn func(*layout.Layout, layout.Path) error) error {
 	return a.withLayout(ctx, image.path, func(l *layout.Layout) error {
-		path, err := l.Resolve(ctx, image.ref, nil)
+		path, err := l.Resolve(ctx, image.ref, &layout.ResolveOptions{Platform: image.platform})
 		if err != nil {
 			return err
 		}
 		return fn(l, path)
 	})
+}
+
+// retag makes the tag lead to what images have become. If they are from an index, it leads to an index afterwards.
+func (a *app) retag(ctx context.Context, l *layout.Layout, tag string, changes []mutate.Change) error {
+	var image ispec.Descriptor
+	err := l.MoveRef(ctx, tag, func(now *ispec.Descriptor) (*ispec.Descriptor, error) {
+		grafted, err := mutate.Graft(ctx, l, now, changes)
+		if err != nil {
+			return nil, err
+		}
+		image = grafted[0].To.Target()
+		root := grafted[0].To.Root()
+		return &root, nil
+	})
+	if err == nil {
+		a.log.Infof("tagged the image %s as %s", image.Digest, tag)
+	}
+	return err
 }
 
 // printJSON prints v as one line.

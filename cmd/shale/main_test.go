@@ -132,7 +132,7 @@ func TestExitCodes(t *testing.T) {
 		{"repack --image l --no-history --history.author=me b", 1, "", "--no-history and --history.author may not"},
 		{"repack --image l --history.created=today b", 1, "", "invalid --history.created: today is not a time"},
 		{"raw add-layer --image l --tag= x.tar", 1, "", "invalid --tag: tag is empty"},
-		{"raw add-layer --image l layer.tar.gz", 1, "", "layer.tar.gz is compressed with gzip"},
+		{"raw add-layer --image l layer.tar.gz", 1, "", "layer.tar.gz must be a tar archive that is not compressed: "},
 		{"raw add-layer --image l l", 1, "", "l is a directory"},
 		{"raw add-layer --image l nope.tar", 1, "", "open nope.tar: no such file"},
 

@@ -3,8 +3,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/shale-oci/shale/internal/progress"
 	"github.com/shale-oci/shale/internal/quote"
+	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/layout"
 	"github.com/shale-oci/shale/mutate"
 )
@@ -58,14 +57,11 @@ func (a *app) rawAddLayerCommand() *cli.Command {
 				}); err != nil {
 					return err
 				}
-				if path, err = img.Commit(ctx); err != nil {
+				changes, err := mutate.CommitAll(ctx, img)
+				if err != nil {
 					return err
 				}
-				if err := l.SetRef(ctx, tag.or(image.ref), path.Root()); err != nil {
-					return err
-				}
-				a.log.Infof("tagged the image %s as %s", path.Target().Digest, tag.or(image.ref))
-				return nil
+				return a.retag(ctx, l, tag.or(image.ref), changes)
 			})
 		},
 	})
@@ -74,17 +70,9 @@ func (a *app) rawAddLayerCommand() *cli.Command {
 // tarFile is a plain tar archive that somebody wants to be a layer.
 type tarFile struct {
 	name  string
-	r     *bufio.Reader
+	r     io.Reader
 	size  int64 // 0 if not known
 	close func()
-}
-
-// magics are what compressed files begin with.
-var magics = map[string][]byte{
-	"gzip":  {0x1f, 0x8b},
-	"zstd":  {0x28, 0xb5, 0x2f, 0xfd},
-	"bzip2": []byte("BZh"),
-	"xz":    {0xfd, '7', 'z', 'X', 'Z', 0},
 }
 
 func openTar(ctx context.Context, name string) (_ *tarFile, err error) {
@@ -92,7 +80,7 @@ func openTar(ctx context.Context, name string) (_ *tarFile, err error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tarFile{name: name, r: bufio.NewReaderSize(f, 256<<10)}
+	t := &tarFile{name: name}
 	// Reading from a pipe ends when the file is closed, if nothing comes.
 	stop := context.AfterFunc(ctx, func() { f.Close() }) //nolint:errcheck // only read from
 	t.close = func() {
@@ -114,24 +102,27 @@ func openTar(ctx context.Context, name string) (_ *tarFile, err error) {
 	if info.Mode().IsRegular() {
 		t.size = info.Size()
 	}
-	// As much as there is: an error comes again when the archive is read.
-	start, _ := t.r.Peek(8)
-	for algorithm, magic := range magics {
-		if bytes.HasPrefix(start, magic) {
-			return nil, fmt.Errorf("%s is compressed with %s, and must be a plain tar archive", quote.Name(name), algorithm)
-		}
+	switch t.r, err = layer.NewReader(f, layer.None, nil); {
+	case ctx.Err() != nil: // which is why the file is closed
+		return nil, ctx.Err()
+	case errors.Is(err, layer.ErrMagic):
+		return nil, fmt.Errorf("%s must be a tar archive that is not compressed: %w", quote.Name(name), err)
 	}
-	return t, nil
+	return t, err
 }
 
 func (t *tarFile) copyTo(ctx context.Context, w io.Writer, report progress.Func) error {
 	e := progress.Event{Stage: "adding", Name: t.name, Total: t.size, Unit: progress.Bytes}
+	buf := make([]byte, 1<<20)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err := io.CopyN(w, t.r, 1<<20)
-		e.Done += n
+		n, err := t.r.Read(buf)
+		if _, werr := w.Write(buf[:n]); werr != nil {
+			return werr
+		}
+		e.Done += int64(n)
 		switch e.End = errors.Is(err, io.EOF); {
 		case e.End:
 			report.Report(e)

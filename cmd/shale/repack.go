@@ -53,7 +53,6 @@ func (a *app) repackCommand() *cli.Command {
 			if err := ns.enter(mapped(meta.Map)); err != nil {
 				return err
 			}
-			// The author of the image is for the library to fill in.
 			if opt.History, err = history.entry("shale repack", ""); err != nil {
 				return err
 			}
@@ -65,7 +64,8 @@ func (a *app) repackCommand() *cli.Command {
 				clamp := epoch.Unix()
 				opt.Clamp = &clamp
 			}
-			opt.Ref = image.ref
+			opt.ImageAuthor = !history.given("history.author")
+			opt.Ref, opt.Platform = image.ref, image.platform
 			opt.Compression = compress.compression
 			opt.KeepHistory = history.details() != ""
 			opt.Warn, opt.Progress = a.warn, a.report()
