@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -71,7 +72,8 @@ func is(name string, facts ocitest.Facts) check {
 		mask(want.Nlink != 0 && got.Nlink != want.Nlink, "nlink", got.Nlink, want.Nlink)
 		mask(want.Mtime != 0 && got.Mtime != want.Mtime, "mtime", got.Mtime, want.Mtime)
 		for x, value := range want.Xattrs {
-			mask(got.Xattrs[x] != value, "xattr "+x, got.Xattrs[x], value)
+			hidden := os.Geteuid() != 0 && got.Xattrs[x] == "unreadable"
+			mask(got.Xattrs[x] != value && !hidden, "xattr "+x, strconv.Quote(got.Xattrs[x]), strconv.Quote(value))
 		}
 	}
 }

@@ -40,11 +40,12 @@ func do(lines ...string) []string { return lines }
 // outcome is what became of one case in one mode.
 type outcome struct {
 	hostileCase
-	order  int
-	mode   string
-	failed bool
-	peak   int64
-	took   time.Duration
+	order   int
+	mode    string
+	failed  bool
+	skipped bool
+	peak    int64
+	took    time.Duration
 }
 
 func TestHostile(t *testing.T) {
@@ -75,7 +76,7 @@ func TestHostile(t *testing.T) {
 					t.Parallel()
 					o := outcome{hostileCase: c, order: i, mode: m.name}
 					defer func() {
-						o.failed = t.Failed()
+						o.failed, o.skipped = t.Failed(), t.Skipped()
 						mu.Lock()
 						defer mu.Unlock()
 						outcomes = append(outcomes, o)
@@ -111,13 +112,17 @@ func (o *outcome) expected() want {
 // report prints one line for each case and mode, and totals.
 func report(outcomes []outcome, skipped []string, took time.Duration) {
 	slices.SortFunc(outcomes, func(a, b outcome) int { return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(a.mode, b.mode)) })
-	failed, ids := 0, map[string]bool{}
+	failed, left, ids := 0, 0, map[string]bool{}
 	var peak outcome
 	for _, o := range outcomes {
 		verdict := "ok  "
-		if o.failed {
+		switch {
+		case o.failed:
 			verdict = "FAIL"
 			failed++
+		case o.skipped:
+			verdict = "skip"
+			left++
 		}
 		ids[strings.SplitN(o.id, ".", 2)[0]] = true
 		if o.peak > peak.peak {
@@ -131,8 +136,8 @@ func report(outcomes []outcome, skipped []string, took time.Duration) {
 	for _, s := range skipped {
 		fmt.Println(s)
 	}
-	fmt.Printf("%d cases, %d runs, %d failed, at most %d MiB (%s in mode %s), %v\n",
-		len(ids), len(outcomes), failed, peak.peak>>10, peak.id, peak.mode, took.Round(time.Second/10))
+	fmt.Printf("%d cases, %d runs, %d failed, %d skipped, at most %d MiB (%s in mode %s), %v\n",
+		len(ids), len(outcomes), failed, left, peak.peak>>10, peak.id, peak.mode, took.Round(time.Second/10))
 }
 
 // filtered reports whether the tests were asked to run only a part.

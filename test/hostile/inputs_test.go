@@ -104,6 +104,16 @@ func blob(mediaType string, blob, content []byte) input {
 	}
 }
 
+// byRoot is an input that takes a root to prepare, or to look at afterwards.
+func byRoot(in input) input {
+	return func(w *world) {
+		if os.Geteuid() != 0 {
+			w.Skip("the tests are not run by root")
+		}
+		in(w)
+	}
+}
+
 // put writes a blob and returns its descriptor.
 func (w *world) put(mediaType string, data []byte) ispec.Descriptor {
 	w.Helper()

@@ -149,15 +149,18 @@ func (w *world) must(line string) {
 }
 
 func TestMain(m *testing.M) {
+	os.Exit(buildAndRun(m))
+}
+
+func buildAndRun(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "shale-hostile-")
 	if err == nil {
+		defer os.RemoveAll(dir) // only the two programs
 		err = build(dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
-	status := m.Run()
-	_ = os.RemoveAll(dir) // only the two programs
-	os.Exit(status)
+	return m.Run()
 }

@@ -150,14 +150,14 @@ var placeholders = accepted(
 var xattrs = []hostileCase{
 	{"E1", "a malformed capability", top(oci.File("x", "", 0o755).Xattr("security.capability", "\x01evil")), do(unpack),
 		refused("entry x:", "security.capability")},
-	{"E2", "a capability on a file with another owner", top(oci.File("x", "", 0o755).Owner(1000, 1000).Xattr("security.capability", oci.Capability)), do(unpack),
+	{"E2", "a capability on a file with another owner", byRoot(top(oci.File("x", "", 0o755).Owner(1000, 1000).Xattr("security.capability", oci.Capability))), do(unpack),
 		accepted(is("x", withXattr("security.capability", oci.Capability))).but("user", lost("security.capability"))},
 	{"E3", "trusted.overlay.opaque", top(oci.Dir("d", 0o755).Xattr("trusted.overlay.opaque", "y")), do(unpack),
 		accepted(is("d", oci.Facts{Type: "dir", Xattrs: map[string]string{"trusted.overlay.opaque": "y"}}), holds("d/f", "d/f of the base\n")).
 			but("userns", lost("trusted.overlay.opaque")).but("user", lost("trusted.overlay.opaque"))},
 	{"E5", "security.selinux is the host's", top(oci.File("x", "", 0o644).Xattr("security.selinux", "system_u:object_r:shadow_t:s0")), do(unpack, repack),
 		accepted(unchanged).warning("security.selinux")},
-	{"E6", "an access control list", top(oci.File("x", "", 0o670).Xattr("system.posix_acl_access", acl)), do(unpack, repack),
+	{"E6", "an access control list", byRoot(top(oci.File("x", "", 0o670).Xattr("system.posix_acl_access", acl))), do(unpack, repack),
 		accepted(is("x", withXattr("system.posix_acl_access", acl)), unchanged)},
 	{"E7", "a value of 500 kB", top(oci.File("x", "", 0o644).Xattr("user.large", strings.Repeat("v", 500_000))), do(unpack),
 		refused("entry x:", "user.large", "500000")},

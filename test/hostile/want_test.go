@@ -82,7 +82,8 @@ func (w *world) judge(x want, commands []string) {
 		w.Fatal("the case runs no command")
 	}
 	w.give()
-	before := state{w.outside(), w.snapshot(w.layout), w.snapshot(w.bundle), w.shale(ls)}
+	before := state{w.outside(), w.snapshot(w.layout), w.snapshot(w.bundle)}
+	tags := w.shale(ls)
 	for _, line := range commands {
 		if x.refused {
 			before.layout = w.refuses(x, line, before)
@@ -91,7 +92,11 @@ func (w *world) judge(x want, commands []string) {
 		}
 		w.same("the outside", before.outside, w.outside())
 	}
-	if !x.refused {
+	if x.refused {
+		if after := w.shale(ls); after.status != tags.status || after.stdout != tags.stdout {
+			w.Errorf("%s said %q before, and %q after", after.line, tags.stdout, after.stdout)
+		}
+	} else {
 		w.warned(x.warns)
 	}
 	for _, c := range x.checks {
@@ -101,10 +106,7 @@ func (w *world) judge(x want, commands []string) {
 }
 
 // state is what there was before a command.
-type state struct {
-	outside, layout, bundle ocitest.Tree
-	tags                    result // of listing them
-}
+type state struct{ outside, layout, bundle ocitest.Tree }
 
 // run runs one command and checks what holds for every one.
 func (w *world) run(x want, line string) result {
@@ -153,9 +155,6 @@ func (w *world) refuses(x want, line string, before state) ocitest.Tree {
 	}
 	layout := w.snapshot(w.layout)
 	w.same("the layout", before.layout, layout, ignore...)
-	if tags := w.shale(ls); tags.status != before.tags.status || tags.stdout != before.tags.stdout {
-		w.Errorf("%s said %q before, and %q after", tags.line, before.tags.stdout, tags.stdout)
-	}
 	if r.status != 1 {
 		w.Errorf("%s: status %d, not 1\n%s", r.line, r.status, r.stderr)
 	}
