@@ -3,12 +3,13 @@
 #
 # What all suites share. bats/run.sh sets these and runs the suites:
 #
-#   SHALE      the binary under test; umoci's can be put in its place
-#   UMOCI      umoci v0.6.0, to compare with
-#   MKLAYOUT   writes layouts without shale's code: see test/mklayout
-#   TREEFACTS  prints all that two trees are compared by: see test/treefacts
-#   DEBIAN     the layout of the Debian image, or empty
-#   KILLS      how many times the crash tests kill
+#   SHALE        the binary under test; umoci's can be put in its place
+#   UMOCI        umoci v0.6.0, to compare with
+#   MKLAYOUT     writes layouts without shale's code: see test/mklayout
+#   CHECKLAYOUT  checks layouts without shale's code: see test/checklayout
+#   TREEFACTS    prints all that two trees are compared by: see test/treefacts
+#   DEBIAN       the layout of the Debian image, or empty
+#   KILLS        how many times the crash tests kill
 #
 # A command that must fail is run with `run` or `refuses`, never with `!`,
 # which cannot fail a test unless it is in the last line.
@@ -20,11 +21,12 @@ setup() {
 	sandbox
 }
 
-# sandbox makes a test start in an empty directory of its own.
+# sandbox makes a test start in a directory of its own, which is empty but for
+# tmp, where temporary files go.
 sandbox() {
-	cd "$BATS_TEST_TMPDIR" || return
-	export TMPDIR=$BATS_TEST_TMPDIR/tmp
-	mkdir -p "$TMPDIR"
+	mkdir -p "$BATS_TEST_TMPDIR/here/tmp"
+	cd "$BATS_TEST_TMPDIR/here" || return
+	export TMPDIR=$PWD/tmp
 	unset SOURCE_DATE_EPOCH
 	if [ "$(id -u)" = 0 ]; then ROOTLESS=(); else ROOTLESS=(--rootless); fi
 }
@@ -166,50 +168,10 @@ layer_names() {
 	layer_tar "$@" | tar --list | sed -e 's|^\./||' -e 's|/$||' | grep -vx '' | LC_ALL=C sort
 }
 
-# whole LAYOUT checks a layout from outside: every blob that index.json leads
-# to is there, has the size and digest that its descriptor says, every diffID
-# is right, and a manifest has as many layers as its config has diffIDs.
+# whole LAYOUT checks a layout from outside: that all that index.json leads to
+# is there, with the right sizes, digests and diffIDs.
 whole() {
-	local layout=$1 desc
-	jq -e '.imageLayoutVersion == "1.0.0"' "$layout/oci-layout" >/dev/null || fail "oci-layout is broken"
-	jq -e '.schemaVersion == 2 and .mediaType == "application/vnd.oci.image.index.v1+json" and (.manifests | type) == "array"' \
-		"$layout/index.json" >/dev/null || fail "index.json is broken: $(cat "$layout/index.json")"
-	while read -r desc; do
-		whole_image "$layout" "$desc" || return
-	done < <(jq -c '.manifests[]' "$layout/index.json")
-}
-
-whole_image() {
-	local layout=$1 desc=$2 json i=0 layer diffid
-	whole_blob "$layout" "$desc" || return
-	json=$(blob "$layout" "$(jq -r .digest <<<"$desc")")
-	whole_blob "$layout" "$(jq -c .config <<<"$json")" || return
-	while read -r layer; do
-		whole_blob "$layout" "$layer" || return
-		diffid=$(blob "$layout" "$(jq -r .config.digest <<<"$json")" | jq -r ".rootfs.diff_ids[$i]")
-		[ "sha256:$(layer_blob_tar "$layout" "$layer" | sha256sum | cut -d' ' -f1)" = "$diffid" ] ||
-			fail "layer $i has not the diffID $diffid" || return
-		i=$((i + 1))
-	done < <(jq -c '.layers[]' <<<"$json")
-	[ "$(blob "$layout" "$(jq -r .config.digest <<<"$json")" | jq '.rootfs.diff_ids | length')" -eq "$i" ] ||
-		fail "there are $i layers and another number of diffIDs"
-}
-
-layer_blob_tar() {
-	case $(jq -r .mediaType <<<"$2") in
-	*gzip) blob "$1" "$(jq -r .digest <<<"$2")" | gzip -dc ;;
-	*zstd) blob "$1" "$(jq -r .digest <<<"$2")" | zstd -dc ;;
-	*) blob "$1" "$(jq -r .digest <<<"$2")" ;;
-	esac
-}
-
-whole_blob() {
-	local digest file
-	digest=$(jq -r .digest <<<"$2")
-	file=$1/blobs/${digest/://}
-	[ -f "$file" ] || fail "blob $digest is missing" || return
-	[ "$(stat -c %s "$file")" = "$(jq -r .size <<<"$2")" ] || fail "blob $digest has the wrong size" || return
-	[ "sha256:$(sha256sum <"$file" | cut -d' ' -f1)" = "$digest" ] || fail "blob $digest has another content"
+	"$CHECKLAYOUT" "$1"
 }
 
 # only_blobs LAYOUT fails if there is anything in the layout besides what
@@ -221,17 +183,22 @@ only_blobs() {
 	[ -z "$extra" ] || fail "left in the layout: $extra"
 }
 
+# stat_caches BUNDLE lists the shortcuts that a bundle may have and may lose.
+stat_caches() {
+	find "$1" -maxdepth 1 -name '*.stat*'
+}
+
 # --- trees ---
 
 # compare_trees A B fails with a diff unless both trees are the same in path,
 # type, mode, owner, size, content, link target, device, mtime, xattrs, link
 # count and hardlinks.
 compare_trees() {
-	"$TREEFACTS" "$1" >"$TMPDIR/facts.1" || return
-	"$TREEFACTS" "$2" >"$TMPDIR/facts.2" || return
-	[ -s "$TMPDIR/facts.1" ] || fail "$1 is empty" || return
-	diff -U0 "$TMPDIR/facts.1" "$TMPDIR/facts.2" >"$TMPDIR/facts.diff" || {
-		head -n 60 "$TMPDIR/facts.diff"
+	"$TREEFACTS" "$1" >"$BATS_TEST_TMPDIR/facts.1" || return
+	"$TREEFACTS" "$2" >"$BATS_TEST_TMPDIR/facts.2" || return
+	[ -s "$BATS_TEST_TMPDIR/facts.1" ] || fail "$1 is empty" || return
+	diff -U0 "$BATS_TEST_TMPDIR/facts.1" "$BATS_TEST_TMPDIR/facts.2" >"$BATS_TEST_TMPDIR/facts.diff" || {
+		head -n 60 "$BATS_TEST_TMPDIR/facts.diff"
 		fail "$1 and $2 differ"
 	}
 }
@@ -248,4 +215,10 @@ fingerprint() {
 	for path; do
 		"$TREEFACTS" "$path" || exit
 	done | sha256sum
+}
+
+# contents DIR is fingerprint without times and the like: which names there are
+# and what is in the files. Working in a layout may touch its directories.
+contents() {
+	(cd "$1" && find . -printf '%p %y %l\n' | sort && find . -type f -print0 | sort -z | xargs -0r sha256sum)
 }

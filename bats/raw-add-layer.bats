@@ -100,7 +100,7 @@ setup() {
 	misuses 'invalid --compress' raw add-layer --image layout:base --compress xz new.tar
 	misuses 'invalid --tag' raw add-layer --image layout:base --tag 'a b' new.tar
 	misuses 'no-history.*together' raw add-layer --image layout:base --no-history --history.author me new.tar
-	refuses 'history.created' raw add-layer --image layout:base --history.created yesterday new.tar
+	misuses 'history.created' raw add-layer --image layout:base --history.created yesterday new.tar
 	refuses 'nosuch' raw add-layer --image layout:nosuch new.tar
 	[ "$(jq '.manifests | length' layout/index.json)" -eq 1 ]
 	[ "$(fingerprint layout)" = "$before" ]

@@ -43,7 +43,7 @@ chmod 755 "$work"
 mkdir "$work/bin" "$work/bats"
 cp "${SHALE:-bin/shale}" "$work/bin/shale"
 cp "${UMOCI:-bin/peers/umoci}" "$work/bin/umoci"
-CGO_ENABLED=0 go build -o "$work/bin/" ./test/mklayout ./test/treefacts
+CGO_ENABLED=0 go build -o "$work/bin/" ./test/mklayout ./test/checklayout ./test/treefacts
 cp bats/*.bats bats/*.bash "$work/bats/"
 
 debian=
@@ -69,8 +69,8 @@ suite() {
 	shift
 	echo "== as $who"
 	"$@" env \
-		SHALE="$work/bin/shale" UMOCI="$work/bin/umoci" MKLAYOUT="$work/bin/mklayout" TREEFACTS="$work/bin/treefacts" \
-		DEBIAN="$debian" KILLS="${KILLS:-300}" TMPDIR="$work/tmp-$who" HOME="$work/tmp-$who" LC_ALL=C.UTF-8 \
+		SHALE="$work/bin/shale" UMOCI="$work/bin/umoci" MKLAYOUT="$work/bin/mklayout" \
+		CHECKLAYOUT="$work/bin/checklayout" TREEFACTS="$work/bin/treefacts" DEBIAN="$debian" KILLS="${KILLS:-300}" TMPDIR="$work/tmp-$who" HOME="$work/tmp-$who" LC_ALL=C.UTF-8 \
 		bats --timing "${suites[@]}" </dev/null | tee "$log" || true
 	skipped=$(grep -c '^ok .* # skip' "$log" || true)
 	passed=$(($(grep -c '^ok ' "$log" || true) - skipped))

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/apex/log"
+	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/umoci/oci/cas/dir"
 	"github.com/opencontainers/umoci/oci/casext"
@@ -291,5 +292,43 @@ func TestDiffNamesEveryFact(t *testing.T) {
 	lines := ocitest.Diff(before, before)
 	if len(lines) != 0 {
 		t.Errorf("a tree differs from itself: %q", lines)
+	}
+}
+
+func TestVerifyFindsEveryFlippedByte(t *testing.T) {
+	layout := filepath.Join(t.TempDir(), "layout")
+	image := ocitest.Image{Layers: [][]byte{ocitest.Layer(ocitest.File("f", "content", 0o644))}}
+	ocitest.Index{Nodes: []ocitest.Node{image}}.Write(t, layout, "latest")
+	ocitest.AssertWhole(t, layout)
+	blobs, err := filepath.Glob(filepath.Join(layout, "blobs", "sha256", "*"))
+	if err != nil || len(blobs) != 4 {
+		t.Fatalf("blobs %q, %v", blobs, err)
+	}
+	for _, blob := range blobs {
+		good, err := os.ReadFile(blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, bad := range map[string][]byte{
+			"flipped":   append([]byte{good[0] ^ 1}, good[1:]...),
+			"truncated": good[:len(good)-1],
+			"longer":    append(good[:len(good):len(good)], 0),
+		} {
+			if err := os.WriteFile(blob, bad, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if ocitest.Verify(layout) == nil {
+				t.Errorf("%s %s went unseen", what, blob)
+			}
+		}
+		if err := os.WriteFile(blob, good, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wrong := image
+	wrong.Edit = func(config *ispec.Image, _ *ispec.Manifest) { config.RootFS.DiffIDs[0] = digest.FromString("another") }
+	wrong.Write(t, layout, "wrong")
+	if ocitest.Verify(layout) == nil {
+		t.Error("a wrong diffID went unseen")
 	}
 }
