@@ -216,7 +216,9 @@ func (a *applier) setXattrs(ino *Inode, records map[string]string) error {
 		if len(name) > maxXattrName || len(value) > maxXattrValue {
 			return fmt.Errorf("%w: %s has %d bytes", ErrXattr, quote.Name(name), len(value))
 		}
-		if hostXattr(name) {
+		// A file that a layer marks as a placeholder would become a device when
+		// it is repacked.
+		if hostXattr(name) || name == DeviceXattr {
 			count(&a.ignored, name)
 			continue
 		}

@@ -283,7 +283,10 @@ func (g *generator) setXattrs(hdr *tar.Header, dir *rooted.Dir, base string, st 
 			if uid, gid, err = decodeOwner(value); err != nil {
 				return err
 			}
-		case name == DeviceXattr && st.IsRegular() && st.Size == 0:
+		case name == DeviceXattr:
+			if !st.IsRegular() || st.Size > 0 {
+				continue // somebody has made something else of the placeholder
+			}
 			if err := setDevice(hdr, value); err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -334,6 +335,10 @@ func (d *Disk) setXattr(name, value string, set func(name string, value []byte) 
 	case errors.Is(err, unix.ENOTSUP), d.lenient && errors.Is(err, unix.EPERM):
 		d.lost.xattr(name)
 		return nil
+	}
+	var path *fs.PathError // which would say the same again
+	if errors.As(err, &path) {
+		err = path.Err
 	}
 	return fmt.Errorf("set xattr %s: %w", quote.Name(name), err)
 }
