@@ -56,7 +56,7 @@ func run(n int, image, dir string) (err error) {
 	if err := b.copyImage(image); err != nil {
 		return err
 	}
-	b.describe(os.Stdout)
+	b.describe()
 	for _, measure := range []func() error{b.unpack, b.floor, b.repack, b.repackForeign} {
 		if err := measure(); err != nil {
 			return err
@@ -66,13 +66,13 @@ func run(n int, image, dir string) (err error) {
 }
 
 // describe says what is measured where.
-func (b *bench) describe(w *os.File) {
-	fmt.Fprintf(w, "machine: %s, %d CPUs, %s, %s\n", cpu(), runtime.NumCPU(), memory(), firstLine("uname", "-sr"))
-	fmt.Fprintf(w, "tools: %s; %s\n", firstLine(b.shale, "--version"), firstLine(b.umoci, "--version"))
-	fmt.Fprintf(w, "image: %d layers, %s compressed, %s and %d entries unpacked\n",
+func (b *bench) describe() {
+	fmt.Printf("machine: %s, %d CPUs, %s, %s\n", cpu(), runtime.NumCPU(), memory(), firstLine("uname", "-sr"))
+	fmt.Printf("tools: %s; %s\n", firstLine(b.shale, "--version"), firstLine(b.umoci, "--version"))
+	fmt.Printf("image: %d layers, %s compressed, %s and %d entries unpacked\n",
 		len(b.layers), megabytes(b.compressed), megabytes(b.unpacked), b.entries)
-	fmt.Fprintf(w, "%d pairs of runs each, on %s\n\n", b.n, filepath.Dir(b.work))
-	fmt.Fprintf(w, "%-34s %9s %9s %7s %9s %9s  %s\n", "work", "shale", "peer", "ratio", "shale MB", "peer MB", "goal")
+	fmt.Printf("%d pairs of runs each, on %s\n\n", b.n, filepath.Dir(b.work))
+	fmt.Printf("%-34s %9s %9s %7s %9s %9s  %s\n", "work", "shale", "peer", "ratio", "shale MB", "peer MB", "goal")
 }
 
 func firstLine(name string, args ...string) string {
