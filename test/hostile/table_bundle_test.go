@@ -29,6 +29,7 @@ var bundles = []hostileCase{
 		do(unpack), refused("user app")},
 	{"J2", "user -1", configured(user("-1")), do(unpack), refused("user -1")},
 	{"J2.name", "a user who has the uid -1", configured(user("evil"), passwd("evil:x:-1:0::/:/bin/sh\n")), do(unpack), refused("user evil")},
+	{"J2.ESC", "a user called ESC", configured(user("\x1b[2J\nroot")), do(unpack), refused(`\x1b[2J\nroot`)},
 	{"J3", "passwd is a FIFO", configured(user("app"), oci.Fifo("etc/passwd", 0o644)), do(unpack), refused("passwd", "FIFO")},
 	{"J4", "passwd is a device", configured(user("app"), oci.Char("etc/passwd", 0o644, 1, 5)), do(unpack), refused("passwd", "device").
 		but("userns", refused("user app").warning("placeholder")).but("user", refused("passwd").warning("placeholder"))},
@@ -45,6 +46,9 @@ var bundles = []hostileCase{
 	{"J7.file", "the rootfs is a file", all(good, existing("rootfs")), do(unpack), refused("@BUNDLE", "rootfs", "exists")},
 	{"J7.link", "the rootfs is a symlink to the outside", all(good, existing(""), func(w *world) { w.ok(os.Symlink(w.host+"/dir", w.bundle+"/rootfs")) }),
 		do(unpack), refused("@BUNDLE", "rootfs", "exists")},
+	{"J7.mtree", "there is an mtree manifest of the image already, a symlink to the outside", all(good, existing(""), func(w *world) {
+		w.ok(os.Symlink(w.host+"/f", w.bundle+"/sha256_"+w.manifest("v").Encoded()+".mtree"))
+	}), do(unpack), refused("@BUNDLE", ".mtree", "exists")},
 	{"J7.broken", "there is a rootfs, and the image is broken too", all(good, existing("rootfs/mine"), flip(topLayer, 50), blameNothing), do(unpack), refused()},
 	{"J9", "a working directory that goes up", configured(ispec.ImageConfig{WorkingDir: "../../tmp"}), do(unpack),
 		accepted(process(func(p *rspec.Process) bool { return p.Cwd == "/tmp" }, "in /tmp"))},
@@ -154,6 +158,28 @@ var repacks = []hostileCase{
 		w.ok(os.Remove(w.bundle + "/umoci.json"))
 		w.ok(unix.Mkfifo(w.bundle+"/umoci.json", 0o600))
 	}), do(repack), refused("umoci.json", "FIFO")},
+	{"K15.mtree.fifo", "an mtree manifest that is a FIFO", unpacked(good, func(w *world) {
+		w.ok(os.Remove(w.facts(".mtree")))
+		w.ok(unix.Mkfifo(w.facts(".mtree"), 0o600))
+	}), do(repack), refused(".mtree", "FIFO")},
+	{"K15.mtree.link", "an mtree manifest that is a symlink to the outside", unpacked(good, func(w *world) {
+		w.ok(os.Rename(w.facts(".mtree"), w.host+"/moved"))
+		w.ok(os.Symlink(w.host+"/moved", w.facts(".mtree")))
+	}), do(repack), refused(".mtree")},
+	{"K15.cache.fifo", "a stat cache that is a FIFO is not used", unpacked(good, func(w *world) {
+		w.write("f", "changed\n")
+		w.ok(os.Remove(w.facts(".mtree.statcache")))
+		w.ok(unix.Mkfifo(w.facts(".mtree.statcache"), 0o600))
+	}), do(repack), accepted(again)},
+	{"K15.cache.junk", "a stat cache with flipped bits is not used", unpacked(good, func(w *world) {
+		w.write("f", "changed\n")
+		data, err := os.ReadFile(w.facts(".mtree.statcache"))
+		w.ok(err)
+		for i := 40; i < len(data); i += 7 {
+			data[i] ^= 0x55
+		}
+		w.ok(os.WriteFile(w.facts(".mtree.statcache"), data, 0o600))
+	}), do(repack), accepted(again)},
 	{"K15.image", "metadata of an image that the layout does not have", metadataOf(`{"umoci_version":"2","from_descriptor_path":{"descriptor_walk":[
 		{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:` + strings.Repeat("a", 64) + `","size":1}]}}`), do(repack),
 		refused(strings.Repeat("a", 64))},
@@ -164,6 +190,11 @@ var twoDirs = stack(base, entries{
 	oci.Dir("dir", 0o755), oci.File("dir/f", "dir/f\n", 0o644), oci.Dir("dir/sub", 0o755), oci.File("dir/sub/g", "dir/sub/g\n", 0o644),
 	oci.Dir("other", 0o755), oci.File("other/f", "other/f\n", 0o644), oci.Dir("other/sub", 0o755), oci.File("other/sub/g", "other/sub/g\n", 0o644),
 })
+
+// facts returns the path of what the bundle keeps about its tree.
+func (w *world) facts(ext string) string {
+	return w.bundle + "/sha256_" + w.manifest("v").Encoded() + ext
+}
 
 // relink replaces a directory by a symlink.
 func (w *world) relink(name, to string) {

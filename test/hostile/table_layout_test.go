@@ -217,7 +217,8 @@ var layoutFiles = []hostileCase{
 	})},
 	{"I1.tag", "no list of manifests, for who asks for one", all(good, editIndex(set("manifests", nil))), do(unpack, stat, tag), refused("v", "no such ref")},
 	{"I2", "no index", all(good, remove("index.json")), do(every...), refused("@LAYOUT", "index.json")},
-	{"I3", "an index of 150 MB", all(good, bigIndex), do(ls, unpack, tag, gc), refused("index.json", "limit")},
+	{"I3", "an index of 150 MB", all(good, large("index.json")), do(ls, unpack, tag, gc), refused("index.json", "limit")},
+	{"I3.header", "an oci-layout of 150 MB", all(good, large("oci-layout")), do(ls, unpack, tag, gc), refused("oci-layout", "limit")},
 	{"I5", "MANIFESTS", all(good, editIndex(renamed("manifests", "MANIFESTS"))), do(every...), refused("index.json", "MANIFESTS")},
 	{"I5.both", "manifests and Manifests", all(good, editIndex(set("Manifests", []any{}))), do(every...), refused("index.json", "Manifests")},
 	{"I5.twice", "manifests twice", all(good, content("index.json", func(old []byte) []byte {
@@ -309,12 +310,14 @@ func content(name string, edit func(old []byte) []byte) input {
 	}
 }
 
-// bigIndex is index.json as it was, and very much white space.
-func bigIndex(w *world) {
-	f, err := os.OpenFile(w.layout+"/index.json", os.O_WRONLY|os.O_APPEND, 0)
-	w.ok(err)
-	w.fill(f, ' ', 150_000_000)
-	w.ok(f.Close())
+// large appends very much white space to a file of the layout.
+func large(name string) input {
+	return func(w *world) {
+		f, err := os.OpenFile(w.layout+"/"+name, os.O_WRONLY|os.O_APPEND, 0)
+		w.ok(err)
+		w.fill(f, ' ', 150_000_000)
+		w.ok(f.Close())
+	}
 }
 
 func renamed(from, to string) func(*world, document) {
@@ -339,7 +342,9 @@ func (w *world) layer0(dir string) string {
 func (w *world) manifestFile() string { return "blobs/sha256/" + w.manifest("v").Encoded() }
 
 // junkNames are not the names of blobs.
-var junkNames = []string{"junk", "sha256/junk", "sha256/" + strings.Repeat("a", 63), "sha256/" + strings.Repeat("A", 64), "sha256/dir", "sha256/link", "md5"}
+var junkNames = []string{"junk", "sha256/junk", "sha256/" + strings.Repeat("a", 63), "sha256/" + strings.Repeat("A", 64), "sha256/dir", "sha256/link", "md5",
+	"sha256/" + strings.Repeat("b", 64), // the name of a blob, but a symlink
+}
 
 func junk(w *world) {
 	for _, name := range junkNames {
@@ -347,14 +352,12 @@ func junk(w *world) {
 		switch {
 		case strings.HasSuffix(name, "dir"), name == "md5":
 			w.ok(os.Mkdir(path, 0o755))
-		case strings.HasSuffix(name, "link"):
+		case strings.HasSuffix(name, "link"), strings.HasSuffix(name, "bb"):
 			w.ok(os.Symlink(w.host+"/f", path))
 		default:
 			w.ok(os.WriteFile(path, []byte(name), 0o644))
 		}
 	}
-	// Named like a blob, but nothing that gc has to do with.
-	w.ok(os.Symlink(w.host+"/f", w.layout+"/blobs/sha256/"+strings.Repeat("b", 64)))
 }
 
 // ocitestTwin adds a second image with the tag v.

@@ -47,6 +47,7 @@ var streams = []hostileCase{
 	{"F8", "a global header says nothing about the tree", top(oci.RawMember(oci.RawHeader{Name: "g", Typeflag: 'g',
 		Size: fmt.Sprintf("%011o", len(oci.PAXRecord("path", "@HOST/f")))}, []byte(oci.PAXRecord("path", "@HOST/f"))), oci.File("x", "in\n", 0o644)), do(unpack),
 		accepted(holds("x", "in\n"), absent("g"))},
+	{"F10", "a sparse file of 20 million pieces", sparseMap, do(unpack), refused("sparse")},
 	{"F12", "a file of 3 GiB that is a hole", top(sparseFile("x", 3<<30)...), do(unpack), accepted(sparse("x", 3<<30))},
 	{"F13", "no blocks at the end", plainLayer(func(tar []byte) []byte { return tar[:len(tar)-1024] }), do(unpack), accepted(holds("x", "in\n"))},
 	{"F13.one", "one block at the end", plainLayer(func(tar []byte) []byte { return tar[:len(tar)-512] }), do(unpack), accepted(holds("x", "in\n"))},
@@ -96,6 +97,23 @@ func sparseFile(name string, size int64) entries {
 			oci.PAXRecord("GNU.sparse.name", name) + oci.PAXRecord("GNU.sparse.realsize", fmt.Sprint(size))),
 		member0("GNUSparseFile.0/"+name, "", body),
 	}
+}
+
+// sparseMap is an image with a file whose sparse map is long.
+func sparseMap(w *world) {
+	const pieces, piece = 20_000_000, "0\n0\n"
+	header := oci.RawPAX(oci.PAXRecord("GNU.sparse.major", "1") + oci.PAXRecord("GNU.sparse.minor", "0") +
+		oci.PAXRecord("GNU.sparse.name", "x") + oci.PAXRecord("GNU.sparse.realsize", "100"))
+	body := oci.BlockSize + pieces*len(piece) // the number has a block to itself
+	w.imageOf(func(out io.Writer) {
+		w.say(out, header.Raw)
+		w.say(out, oci.RawMember(oci.RawHeader{Name: "x", Typeflag: '0', Size: fmt.Sprintf("%011o", body)}, nil).Raw)
+		w.say(out, fmt.Appendf(nil, "%0*d\n", oci.BlockSize-1, pieces))
+		for range pieces / 100_000 {
+			w.say(out, bytes.Repeat([]byte(piece), 100_000))
+		}
+		w.say(out, oci.Layer())
+	})
 }
 
 // plainLayer is an image of one layer that is not compressed, and has been cut.

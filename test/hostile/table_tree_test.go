@@ -77,6 +77,7 @@ var links = []hostileCase{
 		accepted(is("s", link("@HOST")), holds("@HOST/f", "in\n"))},
 	{"C1.file", "write onto an absolute symlink", top(oci.Symlink("s", "@HOST/f"), oci.File("s", "in\n", 0o644)), do(unpack),
 		accepted(holds("s", "in\n"))},
+	{"C1.long", "a symlink that holds more than a path may have", top(oci.Symlink("s", strings.Repeat("a/", 3000))), do(unpack), refused("entry s:")},
 	{"C2", "write through a chain of symlinks with ..",
 		top(oci.Symlink("d/up", ".."), oci.Symlink("d/out", "up/../.."), oci.File("d/out/x", "in\n", 0o644)), do(unpack),
 		accepted(holds("x", "in\n"), is("d/out", link("up/../..")))},
@@ -114,6 +115,10 @@ var metadata = []hostileCase{
 	{"D3.changed", "a device whose mode and time are changed is still that device",
 		unpacked(top(oci.Char("null", 0o666, 1, 3)), func(w *world) { w.touch("null", 5, 0) }), do(repack),
 		accepted(member(tar.TypeChar, "null", 1, 3))},
+	{"D3.mark", "a file with the mark of a placeholder stays a file", unpacked(
+		top(oci.File("x", "", 0o644).Xattr("user.shale.device", "b 8 0 0666")), func(w *world) { w.touch("x", 5, 0) }), do(repack),
+		accepted(member(tar.TypeReg, "x", 0, 0))},
+	{"D3.number", "a device number that is none", top(oci.Char("x", 0o644, 1<<33, 0)), do(unpack), refused("entry x:", "8589934592")},
 	{"D5", "a FIFO, then a file in its place, then one below it",
 		stack(entries{oci.Fifo("p", 0o600), oci.Fifo("q", 0o600), oci.Fifo("r", 0o644)}, entries{oci.File("p", "in\n", 0o644), oci.File("q/x", "in\n", 0o644)}),
 		do(unpack, repack), accepted(holds("p", "in\n"), holds("q/x", "in\n"), is("r", oci.Facts{Type: "fifo", Mode: 0o644}), unchanged)},
@@ -161,6 +166,7 @@ var xattrs = []hostileCase{
 		accepted(is("x", withXattr("system.posix_acl_access", acl)), unchanged)},
 	{"E7", "a value of 500 kB", top(oci.File("x", "", 0o644).Xattr("user.large", strings.Repeat("v", 500_000))), do(unpack),
 		refused("entry x:", "user.large", "500000")},
+	{"E7.name", "an attribute without a name", top(oci.File("x", "", 0o644).Xattr("", "v")), do(unpack), refused("entry x:")},
 }
 
 // lost are the xattrs that cannot be set.
