@@ -107,6 +107,9 @@ func insertion(ctx context.Context, opt InsertOptions) (*rooted.Dir, []layer.Cha
 	if err != nil {
 		return nil, nil, errors.Join(err, parent.Close())
 	}
+	if !st.IsDir() && target == "/" {
+		return nil, nil, errors.Join(layer.ErrRootType, parent.Close())
+	}
 	if !st.IsDir() {
 		return parent, append(changes, layer.Change{Path: base, Name: target, Stat: st}), nil
 	}

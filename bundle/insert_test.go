@@ -67,6 +67,7 @@ func TestInsertRefuses(t *testing.T) {
 		"deletion of the root":   {Target: "/"},
 		"opaque deletion":        {Target: "d", Opaque: true},
 		"deletion of a whiteout": {Target: ".wh.x"},
+		"a file as the root":     {Source: filepath.Join(s.dir, "layout", "index.json"), Target: "."},
 	} {
 		if _, err := bundle.Insert(context.Background(), s.layout, before, opt); err == nil {
 			t.Errorf("%s: inserted", name)

@@ -3,6 +3,7 @@
 package bundle
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,6 +40,9 @@ type RuntimeOptions struct {
 	// Rootfs is the root filesystem, where the image's user is looked up. If nil,
 	// a user that is not numeric becomes root, with a warning.
 	Rootfs *rooted.Dir
+	// RootPath is what the container's root filesystem is called, relative to the
+	// bundle. If empty, "rootfs".
+	RootPath string
 	// Warn may be nil.
 	Warn func(msg string)
 }
@@ -68,7 +72,7 @@ func runtimeSpec(img *ispec.Image, opt RuntimeOptions) (*rspec.Spec, error) {
 		return nil, err
 	}
 	spec.Version = specVersion
-	spec.Root.Path = rootfsName
+	spec.Root.Path = cmp.Or(opt.RootPath, rootfsName)
 	if err := setUser(&spec, img, opt); err != nil {
 		return nil, err
 	}
@@ -95,7 +99,7 @@ func setUser(spec *rspec.Spec, img *ispec.Image, opt RuntimeOptions) error {
 			opt.Warn(fmt.Sprintf("user %s cannot be looked up without a root filesystem: the container will run as root",
 				quote.Name(img.Config.User)))
 		}
-		u = &user.ExecUser{Home: "/"}
+		u = &user.ExecUser{}
 	}
 	spec.Process.User.UID, spec.Process.User.GID = uint32(u.Uid), uint32(u.Gid)
 	spec.Process.User.AdditionalGids = []uint32{}
@@ -106,7 +110,8 @@ func setUser(spec *rspec.Spec, img *ispec.Image, opt RuntimeOptions) error {
 	return nil
 }
 
-// setHome sets HOME, last, unless the image does.
+// setHome sets HOME, last, unless the image does. Nobody who is not in passwd has a
+// home.
 func setHome(p *rspec.Process, imageEnv []string, home string) {
 	for _, kv := range imageEnv {
 		if strings.HasPrefix(kv, "HOME=") {
@@ -136,7 +141,7 @@ func lookupUser(name string, rootfs *rooted.Dir) (*user.ExecUser, error) {
 		return nil, err
 	}
 	defer group.Close() //nolint:errcheck // only read from
-	u, err := user.GetExecUser(name, &user.ExecUser{Home: "/"}, passwd, group)
+	u, err := user.GetExecUser(name, &user.ExecUser{}, passwd, group)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,8 @@
 // found as data: how that is shown is for the caller to say.
 //
 // [Stat] tells what an image is: its manifest, its config, and its history with
-// the layers that belong to it.
+// the layers that belong to it. [StatIndex] tells which platforms an index has images
+// for.
 package inspect
 
 import (

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -16,10 +17,15 @@ type command struct {
 	name    string
 	aliases []string
 	usage   string // in a few words
-	details string // the DESCRIPTION of the help text
+	details string // what it does, in the help text
 	hidden  bool
 
+	examples []string // command lines; what follows a # explains
+	exit     string   // what exit status 1 means; empty for "1 error"
+
 	positional argRule
+	// flagsFirst ends the flags at the first positional argument.
+	flagsFirst bool
 	groups     []flagGroup
 	flags      []cli.Flag
 
@@ -60,20 +66,18 @@ func (r argRule) check(args []string) error {
 	return nil
 }
 
-// exitStatus is what the help text of every command ends with.
-const exitStatus = "Exit status: 0 success, 1 error, 128+n ended by signal n."
-
 // command makes the cli.Command of c.
 func (a *app) command(c command) *cli.Command {
 	flags := c.flags
 	for _, g := range c.groups {
 		flags = append(flags, g.flags()...)
 	}
-	return &cli.Command{
+	cmd := &cli.Command{
 		Name: c.name, Aliases: c.aliases, Hidden: c.hidden,
-		Usage: c.usage, Description: c.details + "\n\n" + exitStatus,
+		Usage: c.usage, Description: c.description(),
 		ArgsUsage: strings.Join(c.positional.names, " "),
 		Flags:     flags,
+		Metadata:  map[string]any{about: &c},
 		// Commas are part of values.
 		DisableSliceFlagSeparator: true,
 		OnUsageError:              usageError,
@@ -85,6 +89,32 @@ func (a *app) command(c command) *cli.Command {
 			return nil
 		},
 	}
+	if c.flagsFirst {
+		one := 1
+		cmd.StopOnNthArg = &one
+	}
+	return cmd
+}
+
+// about is the key under which the metadata of a cli.Command has what it was made of.
+const about = "command"
+
+// description is what the help text says beyond a list of flags.
+func (c *command) description() string {
+	var b strings.Builder
+	b.WriteString(c.details + "\n")
+	if len(c.examples) > 0 {
+		b.WriteString("\nExamples:\n")
+		for _, e := range c.examples {
+			b.WriteString("   " + e + "\n")
+		}
+	}
+	b.WriteString("\nExit status: " + c.exitStatus())
+	return b.String()
+}
+
+func (c *command) exitStatus() string {
+	return "0 success, " + cmp.Or(c.exit, "1 error") + ", 128+n ended by signal n."
 }
 
 func (c *command) do(ctx context.Context, cmd *cli.Command) error {

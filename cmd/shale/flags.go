@@ -167,6 +167,17 @@ func sourceDateEpoch() (*time.Time, error) {
 	return &t, nil
 }
 
+// clampTime returns the latest time that files in a new layer get, in seconds since
+// the Unix epoch, or nil.
+func clampTime() (*int64, error) {
+	epoch, err := sourceDateEpoch()
+	if err != nil || epoch == nil {
+		return nil, err
+	}
+	clamp := epoch.Unix()
+	return &clamp, nil
+}
+
 // creationTime returns the time that things made now are said to be made at.
 func creationTime() (time.Time, error) {
 	epoch, err := sourceDateEpoch()

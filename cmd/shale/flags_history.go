@@ -95,6 +95,13 @@ func (f *historyFlags) entry(by, author string) (*ispec.History, error) {
 	return &h, nil
 }
 
+// warnOfMissing warns of a layer without an entry in the history.
+func (a *app) warnOfMissing(h *ispec.History) {
+	if h == nil {
+		a.warn("the new layer has no history entry, which confuses many tools")
+	}
+}
+
 // parseTime parses a time of RFC 3339.
 func parseTime(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, s)

@@ -23,6 +23,10 @@ func (a *app) gcCommand() *cli.Command {
 		usage: "remove the blobs that no tag leads to",
 		details: "Also removes what killed programs have left behind. Blobs that others are writing at\n" +
 			"the moment are spared.",
+		examples: []string{
+			"shale gc --layout images",
+			"shale gc --layout images --dry-run --json",
+		},
 		groups: []flagGroup{&where},
 		flags: []cli.Flag{
 			&cli.BoolFlag{

@@ -17,7 +17,10 @@ func (a *app) initCommand() *cli.Command {
 		name:    "init",
 		usage:   "make an empty layout",
 		details: "There must be nothing at the path yet.",
-		groups:  []flagGroup{&where},
+		examples: []string{
+			"shale init --layout images",
+		},
+		groups: []flagGroup{&where},
 		run: func(ctx context.Context, _ []string) error {
 			l, err := layout.Create(ctx, where.path)
 			if err != nil {

@@ -20,7 +20,10 @@ func (a *app) listCommand() *cli.Command {
 		name: "list", aliases: []string{"ls"},
 		usage:   "list the tags in a layout",
 		details: "Prints one tag per line, in the order of index.json.",
-		groups:  []flagGroup{&where},
+		examples: []string{
+			"shale ls --layout images",
+		},
+		groups: []flagGroup{&where},
 		flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Destination: &asJSON, Usage: "print one line of JSON: an array of strings"},
 		},

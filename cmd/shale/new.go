@@ -16,8 +16,12 @@ func (a *app) newCommand() *cli.Command {
 	return a.command(command{
 		name:  "new",
 		usage: "make an empty image",
-		details: "The image has no layers, and is for this machine's platform. What carried the tag\n" +
-			"before loses it.",
+		details: "The image has no layers. It is for the platform that --platform names, or else for this\n" +
+			"machine's. What carried the tag before loses it.",
+		examples: []string{
+			"shale new --image images:empty",
+			"shale new --image images:arm --platform linux/arm64",
+		},
 		groups: []flagGroup{&image},
 		run: func(ctx context.Context, _ []string) error {
 			created, err := creationTime()
@@ -25,7 +29,7 @@ func (a *app) newCommand() *cli.Command {
 				return err
 			}
 			return a.withLayout(ctx, image.path, func(l *layout.Layout) error {
-				d, err := mutate.New(ctx, l, mutate.NewOptions{Created: created})
+				d, err := mutate.New(ctx, l, mutate.NewOptions{Created: created, Platform: image.platform})
 				if err != nil {
 					return err
 				}

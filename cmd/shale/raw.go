@@ -11,6 +11,9 @@ func (a *app) rawCommand() *cli.Command {
 		Description: "For those who know the OCI specifications.",
 		Commands: []*cli.Command{
 			a.rawAddLayerCommand(),
+			a.rawRuntimeConfigCommand(),
+			a.rawUnpackCommand(),
+			a.rawMtreeValidateCommand(),
 		},
 	})
 }

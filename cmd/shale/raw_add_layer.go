@@ -30,6 +30,10 @@ func (a *app) rawAddLayerCommand() *cli.Command {
 		usage: "add a tar archive to an image, as it is, as a new layer",
 		details: "The archive must not be compressed. Nothing checks that it is a proper layer, and\n" +
 			"whiteouts in it are whiteouts.",
+		examples: []string{
+			"shale raw add-layer --image images:app layer.tar",
+			"tar -c etc | shale raw add-layer --image images:app --compress zstd /dev/stdin",
+		},
 		positional: argRule{names: []string{"<layer.tar>"}},
 		groups:     []flagGroup{&image, &tag, &history, &compress},
 		run: func(ctx context.Context, args []string) error {
@@ -47,9 +51,7 @@ func (a *app) rawAddLayerCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				if entry == nil {
-					a.warn("the new layer has no history entry, which confuses many tools")
-				}
+				a.warnOfMissing(entry)
 				if _, err := img.AddLayer(ctx, mutate.AddLayerOptions{
 					Compression: compress.compression,
 					History:     entry,

@@ -24,7 +24,13 @@ func (a *app) repackCommand() *cli.Command {
 		usage: "make an image of a bundle, with what was changed as a new layer",
 		details: "The tag in --image is that of the new image; the bundle knows which image it was made\n" +
 			"of, and that must be in the same layout. If nothing was changed, the new image is the\n" +
-			"old one, unless a --history flag says what to tell of it.",
+			"old one, unless a --history flag says what to tell of it. An image out of an index is\n" +
+			"replaced there; --platform only makes sure that the bundle is one for that platform.",
+		examples: []string{
+			"shale repack --image images:edited bundle",
+			"shale repack --image images:edited --refresh-bundle --history.comment 'more tools' bundle",
+			"SOURCE_DATE_EPOCH=0 shale repack --image images:edited --mask-path /tmp bundle",
+		},
 		positional: argRule{names: []string{"<bundle>"}},
 		groups:     []flagGroup{&image, &history, &compress, &ns},
 		flags: []cli.Flag{
@@ -56,13 +62,8 @@ func (a *app) repackCommand() *cli.Command {
 			if opt.History, err = history.entry("shale repack", ""); err != nil {
 				return err
 			}
-			epoch, err := sourceDateEpoch()
-			if err != nil {
+			if opt.Clamp, err = clampTime(); err != nil {
 				return err
-			}
-			if epoch != nil {
-				clamp := epoch.Unix()
-				opt.Clamp = &clamp
 			}
 			opt.ImageAuthor = !history.given("history.author")
 			opt.Ref, opt.Platform = image.ref, image.platform

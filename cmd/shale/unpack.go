@@ -24,12 +24,14 @@ func (a *app) unpackCommand() *cli.Command {
 		usage: "make a bundle of an image",
 		details: "A bundle is a directory with the image's root filesystem and a config.json, which OCI\n" +
 			"runtimes run, and with what repack needs to find out later what was changed.",
+		examples: []string{
+			"shale unpack --image images:debian bundle",
+			"shale unpack --rootless --image images:debian bundle    # without any privileges",
+			"shale unpack --platform linux/arm64 --image images:app bundle",
+		},
 		positional: argRule{names: []string{"<bundle>"}},
 		groups:     []flagGroup{&image, &maps, &ns},
-		flags: []cli.Flag{&cli.BoolFlag{
-			Name: "keep-dirlinks", Destination: &keepDirlinks,
-			Usage: "leave symbolic links to directories alone where a layer has a directory",
-		}},
+		flags:      []cli.Flag{keepDirlinksFlag(&keepDirlinks)},
 		run: func(ctx context.Context, args []string) error {
 			if err := ns.enter(maps.given()); err != nil {
 				return err
@@ -49,4 +51,11 @@ func (a *app) unpackCommand() *cli.Command {
 			return err
 		},
 	})
+}
+
+func keepDirlinksFlag(to *bool) cli.Flag {
+	return &cli.BoolFlag{
+		Name: "keep-dirlinks", Destination: to,
+		Usage: "leave symbolic links to directories alone where a layer has a directory",
+	}
 }
