@@ -71,7 +71,7 @@ func (l *Layout) copyBlob(ctx context.Context, from *Layout, d ispec.Descriptor,
 	}
 	src, ok := r.file.(*os.File)
 	if !ok {
-		return Copied, l.putVerified(ctx, d, r)
+		return Copied, l.putVerified(ctx, d, r, opt.Replace)
 	}
 	c := blobCopy{l: l, from: from, src: src, desc: d, opt: opt}
 	return c.run(ctx)

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -101,6 +102,19 @@ func TestCopyBlobReplaces(t *testing.T) {
 			}
 			noTempFiles(t, to)
 		}
+	}
+}
+
+func TestReplaceVerified(t *testing.T) {
+	l := newLayout(t)
+	d := putBytes(t, l, "", []byte("good"))
+	must(t, os.WriteFile(l.blobFile(d.Digest), []byte("evil"), 0o644))
+	if err := l.ReplaceVerified(t.Context(), d, strings.NewReader("vile")); !errors.Is(err, ErrDigest) {
+		t.Errorf("got %v", err)
+	}
+	must(t, l.ReplaceVerified(t.Context(), d, strings.NewReader("good")))
+	if got, err := l.ReadBlob(t.Context(), d); err != nil || string(got) != "good" {
+		t.Errorf("got %q, %v", got, err)
 	}
 }
 

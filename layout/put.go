@@ -29,6 +29,8 @@ type BlobWriter struct {
 	hash hash.Hash
 	size int64
 	err  error
+
+	replace bool // a blob of the same name and size does not stay
 }
 
 var errWriterClosed = errors.New("the writer is closed")
@@ -114,7 +116,7 @@ func (w *BlobWriter) commit(ctx context.Context, d digest.Digest) error {
 	}
 	st, err := dir.Lstat(name)
 	switch {
-	case err == nil && st.IsRegular() && st.Size == w.size:
+	case err == nil && st.IsRegular() && st.Size == w.size && !w.replace:
 		if err := w.Close(); err != nil {
 			return err
 		}
@@ -178,10 +180,16 @@ func (l *Layout) PutJSON(ctx context.Context, v any) (digest.Digest, int64, erro
 // have the size and the digest of d; the algorithm may also be sha512. Otherwise
 // the error is ErrSize or ErrDigest, and there is no blob.
 func (l *Layout) PutVerified(ctx context.Context, d ispec.Descriptor, r io.Reader) error {
-	return opError("put blob", string(d.Digest), l.putVerified(ctx, d, r))
+	return opError("put blob", string(d.Digest), l.putVerified(ctx, d, r, false))
 }
 
-func (l *Layout) putVerified(ctx context.Context, d ispec.Descriptor, r io.Reader) error {
+// ReplaceVerified is PutVerified for a blob that is there and known to be damaged:
+// one of the same name and size does not stay.
+func (l *Layout) ReplaceVerified(ctx context.Context, d ispec.Descriptor, r io.Reader) error {
+	return opError("replace blob", string(d.Digest), l.putVerified(ctx, d, r, true))
+}
+
+func (l *Layout) putVerified(ctx context.Context, d ispec.Descriptor, r io.Reader, replace bool) error {
 	alg, _, err := splitDigest(d.Digest)
 	if err != nil {
 		return err
@@ -193,6 +201,7 @@ func (l *Layout) putVerified(ctx context.Context, d ispec.Descriptor, r io.Reade
 	if err != nil {
 		return err
 	}
+	w.replace = replace
 	_, err = io.CopyBuffer(w, io.LimitReader(r, d.Size), make([]byte, 64<<10))
 	if err == nil {
 		err = w.compare(d, r)

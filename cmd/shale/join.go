@@ -20,11 +20,11 @@ import (
 
 // joinFlags are the flags of join.
 type joinFlags struct {
-	image, app    string
-	tiers         []string
-	path          string // of the layout
-	opt           split.JoinOptions
-	asJSON, force bool
+	image, app string
+	tiers      []string
+	path       string // of the layout
+	opt        split.JoinOptions
+	asJSON     bool
 }
 
 func (a *app) joinCommand() *cli.Command {
