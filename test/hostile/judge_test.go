@@ -66,7 +66,7 @@ func TestJudge(t *testing.T) {
 		{"control bytes in errors", unpack, `printf 'x\033[2J\n' >&2; exit 1`, refused("x"), "control bytes in its errors"},
 		{"control bytes in output", ls, `printf '\303\033\n'`, accepted(), "control bytes in its output"},
 		{"a long run", unpack, "sleep 60", refused("x"), "still running"},
-		{"a slow run", ls, "sleep 0.3", accepted().fast(time.Second / 4), "the limit is 250ms"},
+		{"a slow run", ls, "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done", accepted().fast(time.Second / 50), "the limit is 20ms"},
 		{"much memory", unpack, "head -c 80m /dev/zero | tail -c 80m >/dev/null; " + bad, refused("x"), "KiB of memory"},
 		{"failure", ls, bad, accepted(), "status 1"},
 		{"a warning that nobody expects", ls, "echo warning >&2", accepted(), "1 warnings, not 0"},
@@ -102,7 +102,7 @@ func judge(t *testing.T, line, script string, x want) []string {
 	}
 	text += script + "\n"
 	w.ok(os.WriteFile(w.program, []byte(text), 0o755))
-	w.timeout = time.Second
+	w.timeout = 3 * time.Second
 	r := &recorder{TB: t}
 	w.TB = r
 	var running sync.WaitGroup

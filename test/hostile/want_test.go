@@ -19,7 +19,7 @@ type want struct {
 	says    []string        // of a refusal: all of them are in its line
 	warns   []string        // each is in a warning of its own
 	checks  []check         // of what was accepted
-	within  time.Duration   // how long each command may take; 0 stands for the timeout
+	within  time.Duration   // what each command may take of the processors; no limit if 0
 	in      map[string]want // what holds in place of all this in a mode
 	mode    string          // the only mode in which the case can be made; any if empty
 }
@@ -55,7 +55,7 @@ func (x want) only(mode string) want {
 	return x
 }
 
-// fast limits how long each command may take.
+// fast limits what each command may take of the processors' time.
 func (x want) fast(d time.Duration) want {
 	x.within = d
 	return x

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command measure runs a command and writes to descriptor 3 how it ended:
-// "status signal KiB", of which the last is the most memory that it had
-// resident.
+// "status signal memory time", the most memory that it had resident in KiB and
+// the time that processors have spent on it in nanoseconds.
 //
 // The kernel counts for a process also what the process that started it had in
 // memory at that moment. So it takes a small one in between to measure anything
@@ -43,7 +43,8 @@ func measure(command []string) error {
 	if status.Signaled() {
 		signal = int(status.Signal())
 	}
-	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	_, err = fmt.Fprintln(report, cmd.ProcessState.ExitCode(), signal, usage.Maxrss)
+	p := cmd.ProcessState
+	usage := p.SysUsage().(*syscall.Rusage)
+	_, err = fmt.Fprintln(report, p.ExitCode(), signal, usage.Maxrss, int64(p.UserTime()+p.SystemTime()))
 	return err
 }
