@@ -84,7 +84,7 @@ blobs() {
 	works new --image layout:gone
 	works rm --image layout:gone
 	digest=$(ref layout base)
-	mv "layout/blobs/${digest/://}" manifest
+	sed -i 's/gzip/GZIP/' "layout/blobs/${digest/://}"
 	before=$(blobs)
 	refuses "${digest#*:}" gc --layout layout
 	[ "$(blobs)" = "$before" ]

@@ -36,12 +36,12 @@ setup() {
 	for tag in base full; do
 		unpacked "layout:$tag" "ours-$tag"
 		"$UMOCI" unpack "${ROOTLESS[@]}" --image "layout:$tag" "theirs-$tag"
-		# umoci calls the host after itself, and v0.6.0 follows the
-		# runtime-spec before this one.
+		# umoci calls the host after itself, and names the version of the
+		# runtime-spec that it was built with.
 		diff <(jq -S 'del(.ociVersion, .hostname)' "ours-$tag/config.json") <(jq -S 'del(.ociVersion, .hostname)' "theirs-$tag/config.json")
 	done
 	jq -e '.process.args == ["/bin/tool", "-x"] and .process.cwd == "/srv" and .process.user.uid == 1000' ours-full/config.json
-	jq -e '.ociVersion == "1.3.0" or .ociVersion == "1.2.1"' ours-base/config.json
+	jq -e '.ociVersion | startswith("1.")' ours-base/config.json
 	grep -q $'^\t"ociVersion"' ours-base/config.json
 }
 
