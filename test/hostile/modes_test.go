@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -107,7 +108,7 @@ func (w *world) shale(line string) result {
 	w.Helper()
 	w.give()
 	args := strings.Fields(w.expand(line))
-	if w.mode.rootless && args[0] == "unpack" {
+	if w.mode.rootless && (args[0] == "insert" || slices.Contains(args[:2], "unpack")) {
 		args = append(args, "--rootless")
 	}
 	report, to, err := os.Pipe()

@@ -49,6 +49,10 @@ var bundles = []hostileCase{
 	{"J7.mtree", "there is an mtree manifest of the image already, a symlink to the outside", all(good, existing(""), func(w *world) {
 		w.ok(os.Symlink(w.host+"/f", w.bundle+"/sha256_"+w.manifest("v").Encoded()+".mtree"))
 	}), do(unpack), refused("@BUNDLE", ".mtree", "exists")},
+	{"J7.raw", "there is a root filesystem already, and no bundle", all(good, existing("rootfs/mine")), do(rawUnpack), refused("@BUNDLE/rootfs", "exists")},
+	{"J7.raw.link", "the root filesystem is a symlink to the outside, and no bundle", all(good, existing(""), func(w *world) {
+		w.ok(os.Symlink(w.host+"/dir", w.bundle+"/rootfs"))
+	}), do(rawUnpack), refused("@BUNDLE/rootfs")},
 	{"J7.broken", "there is a rootfs, and the image is broken too", all(good, existing("rootfs/mine"), flip(topLayer, 50), blameNothing), do(unpack), refused()},
 	{"J9", "a working directory that goes up", configured(ispec.ImageConfig{WorkingDir: "../../tmp"}), do(unpack),
 		accepted(process(func(p *rspec.Process) bool { return p.Cwd == "/tmp" }, "in /tmp"))},
@@ -116,6 +120,11 @@ var repacks = []hostileCase{
 		refused("d/.wh..wh..opq", "whiteout")},
 	{"K1.dir", "a directory called .wh.x in the tree", unpacked(good, func(w *world) { w.ok(os.Mkdir(w.rootfs(".wh.x"), 0o755)) }), do(repack),
 		refused(".wh.x", "whiteout")},
+	{"K1.insert", "names of whiteouts that are inserted", all(good, func(w *world) {
+		w.ok(os.Mkdir(w.host+"/tree", 0o755))
+		w.ok(os.WriteFile(w.host+"/tree/.wh.x", nil, 0o644))
+	}), do("insert --image @LAYOUT:v --tag new @HOST/tree /d", "insert --image @LAYOUT:v --tag new @HOST/f /d/.wh.x", "insert --image @LAYOUT:v --tag new @HOST/f /.wh.d/x"),
+		refused(".wh.", "whiteout")},
 	{"K2", "a directory is replaced by a symlink to another", unpacked(twoDirs, func(w *world) { w.relink("dir", "other") }), do(repack),
 		accepted(again, holds("other/f", "other/f\n"), holds("other/sub/g", "other/sub/g\n"))},
 	{"K2.out", "a directory is replaced by a symlink to the outside", unpacked(twoDirs, func(w *world) { w.relink("dir", w.host) }), do(repack), accepted(again)},

@@ -14,7 +14,8 @@ const (
 	rm     = "rm --image @LAYOUT:v"
 	gc     = "gc --layout @LAYOUT"
 
-	addLayer = "raw add-layer --image @LAYOUT:v --tag new @HOST/f"
+	rawUnpack = "raw unpack --image @LAYOUT:v @BUNDLE/rootfs"
+	addLayer  = "raw add-layer --image @LAYOUT:v --tag new @HOST/f"
 )
 
 // table returns all cases.

@@ -77,6 +77,8 @@ var links = []hostileCase{
 		accepted(is("s", link("@HOST")), holds("@HOST/f", "in\n"))},
 	{"C1.file", "write onto an absolute symlink", top(oci.Symlink("s", "@HOST/f"), oci.File("s", "in\n", 0o644)), do(unpack),
 		accepted(holds("s", "in\n"))},
+	{"C1.raw", "the same without a bundle", top(oci.Symlink("s", "@HOST"), oci.File("s/f", "in\n", 0o644)), do(rawUnpack),
+		accepted(is("s", link("@HOST")), holds("@HOST/f", "in\n"))},
 	{"C1.long", "a symlink that holds more than a path may have", top(oci.Symlink("s", strings.Repeat("a/", 3000))), do(unpack), refused("entry s:")},
 	{"C2", "write through a chain of symlinks with ..",
 		top(oci.Symlink("d/up", ".."), oci.Symlink("d/out", "up/../.."), oci.File("d/out/x", "in\n", 0o644)), do(unpack),
@@ -100,6 +102,7 @@ var links = []hostileCase{
 		accepted(is("s", link("@HOST/su")), is("h", regular(0o4755)), holds("h", "in\n"))},
 	{"C9", "hardlink to itself", top(oci.Hardlink("f", "f")), do(unpack), refused("entry f:", "itself")},
 	{"C10", "hardlink to nothing", top(oci.Hardlink("h", "nowhere")), do(unpack), refused("entry h:", "nowhere")},
+	{"C10.raw", "the same without a bundle", top(oci.Hardlink("h", "nowhere")), do(rawUnpack), refused("entry h:", "nowhere")},
 	{"C13", "write through a loop of symlinks", top(oci.Symlink("a", "b"), oci.Symlink("b", "a"), oci.File("a/x", "", 0o644)), do(unpack),
 		refused("entry a/x:", "symbolic links")},
 }

@@ -115,7 +115,7 @@ func (w *world) run(x want, line string) result {
 	w.stderr += r.stderr
 	w.peak = max(w.peak, r.peak)
 	limit := int64(peakLimit)
-	if strings.HasPrefix(line, "repack") || strings.HasPrefix(line, "raw add-layer") {
+	if !reads(line) {
 		limit = peakLimitCompressing
 	}
 	if r.peak > limit {
@@ -140,7 +140,7 @@ func raw(r rune) bool { return r != '\n' && r != '\t' && !unicode.IsPrint(r) }
 
 // reads reports whether a command only reads the layout.
 func reads(line string) bool {
-	return slices.Contains([]string{"unpack", "stat", "ls"}, strings.Fields(line)[0])
+	return slices.Contains([]string{"unpack", "stat", "ls"}, strings.Fields(line)[0]) || strings.HasPrefix(line, "raw unpack")
 }
 
 // refuses runs a command that must not succeed and must leave no trace. It
