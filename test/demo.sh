@@ -50,7 +50,7 @@ printf '%d files, %s as a layer\n' "$(find "$goroot" -type f | wc -l)" "$(du -sh
 printf '\nUnpack it, edit a file, and make the edit a new layer:\n'
 run "$shale" unpack "${rootless[@]}" --image images:go bundle
 edited=bundle/rootfs/usr/local/go/VERSION
-say bash -c "echo 'edited for the demo' >>$edited"
+printf "\n\$ echo 'edited for the demo' >>%s\n" "$edited"
 echo 'edited for the demo' >>"$edited"
 run "$shale" repack --image images:edited bundle
 
@@ -60,8 +60,12 @@ run "$shale" stat --image images:edited
 
 printf '\nUnpack the new image, and look for the edit:\n'
 run "$shale" unpack "${rootless[@]}" --image images:edited again
-run tail -n 1 "again/rootfs/usr/local/go/VERSION"
+run tail -n 1 again/rootfs/usr/local/go/VERSION
 run cmp "$edited" again/rootfs/usr/local/go/VERSION
-printf '\nThe edit is there. '
-layers=$("$shale" stat --json --image images:edited | grep -o '"layer":{' | wc -l)
-echo "The image has $layers layers, and the first is the old one, byte for byte."
+
+# layers TAG prints the digests of an image's layers.
+layers() {
+	"$shale" stat --json --image "images:$1" | grep -o '"layer":{[^}]*' | grep -o 'sha256:[0-9a-f]*'
+}
+[ "$(layers edited | head -n 1)" = "$(layers go)" ]
+printf '\nThe edit is there. The image has %d layers; the first is still the old one.\n' "$(layers edited | wc -l)"
