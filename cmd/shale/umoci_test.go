@@ -133,24 +133,43 @@ raw help bogus
 
 // TestLikeUmoci checks that shale exits as umoci does, prints the same on
 // standard output, and leaves the same files with the same content.
-func TestLikeUmoci(t *testing.T) {
+func TestLikeUmoci(t *testing.T) { likeUmoci(t, umociSteps) }
+
+// likeUmoci gives both the command lines in steps. In each of the two directories
+// there are a layer, layer.tar, and a tree, src.
+func likeUmoci(t *testing.T, steps string) {
+	t.Helper()
 	umoci := umociCommand(t)
 	t.Setenv("SOURCE_DATE_EPOCH", "1700000000")
 	ours, theirs := t.TempDir(), t.TempDir()
 	for _, dir := range []string{ours, theirs} {
 		layer := ocitest.Layer(ocitest.Dir("etc", 0o755), ocitest.File("etc/hostname", "here\n", 0o644))
-		if err := os.WriteFile(filepath.Join(dir, "layer.tar"), layer, 0o644); err != nil {
+		for name, content := range map[string]string{
+			"layer.tar": string(layer), "src/file": "file", "src/dir/tool": "tool", "src/dir/.hidden": "", "wh/.wh.x": "",
+		} {
+			name = filepath.Join(dir, name)
+			if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Symlink("file", filepath.Join(dir, "src/link")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, line := range strings.Split(strings.TrimSpace(umociSteps), "\n") {
-		args := strings.Fields(line)
+	for _, line := range strings.Split(strings.TrimSpace(steps), "\n") {
+		env, args := os.Environ(), strings.Fields(line)
 		for i, arg := range args {
-			if arg == "<empty>" {
-				args[i] = ""
-			}
+			args[i] = strings.NewReplacer("<empty>", "", "<space>", " ").Replace(arg)
 		}
-		got, want := runShale(t, ours, args...), runCommand(t, umoci(theirs, args...))
+		if name, _, ok := strings.Cut(args[0], "="); ok && !strings.HasPrefix(name, "-") {
+			env, args = append(env, args[0]), args[1:]
+		}
+		us, them := shaleCommand(t, ours, args...), umoci(theirs, args...)
+		us.Env, them.Env = append(env, us.Env[len(os.Environ()):]...), env
+		got, want := runCommand(t, us), runCommand(t, them)
 		if got.code != want.code {
 			t.Errorf("%s: exit code %d (%q), want %d (%q)", line, got.code, got.stderr, want.code, want.stderr)
 		}
@@ -189,6 +208,11 @@ func contents(t *testing.T, dir string) map[string][]byte {
 	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			out[path+"/"] = nil
+			return err
+		}
+		if d.Type() == fs.ModeSymlink {
+			target, err := os.Readlink(filepath.Join(dir, path))
+			out[path+"@"] = []byte(target)
 			return err
 		}
 		out[path], err = os.ReadFile(filepath.Join(dir, path))
