@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shale-oci/shale/internal/quote"
 )
 
 // proc is the path of name in d through /proc, for the calls that have no
@@ -79,7 +81,7 @@ func (d *Dir) Getxattr(name, attr string) ([]byte, error) {
 	path := d.proc(name)
 	buf, err := readGrowing(func(b []byte) (int, error) { return unix.Lgetxattr(path, attr, b) })
 	if err != nil {
-		return nil, pathError("read xattr "+attr, name, err)
+		return nil, pathError("read xattr "+quote.Name(attr), name, err)
 	}
 	return buf, nil
 }
@@ -92,7 +94,7 @@ func (d *Dir) Setxattr(name, attr string, value []byte) error {
 		}
 	}
 	if err := unix.Lsetxattr(d.proc(name), attr, value, 0); err != nil {
-		return pathError("set xattr "+attr, name, err)
+		return pathError("set xattr "+quote.Name(attr), name, err)
 	}
 	return nil
 }
@@ -106,7 +108,7 @@ func (d *Dir) Removexattr(name, attr string) error {
 		}
 	}
 	if err := unix.Lremovexattr(d.proc(name), attr); err != nil {
-		return pathError("remove xattr "+attr, name, err)
+		return pathError("remove xattr "+quote.Name(attr), name, err)
 	}
 	return nil
 }
