@@ -132,6 +132,9 @@ func (j *joiner) join(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := j.preflight(ctx); err != nil {
+		return err
+	}
 	if err := j.documents(ctx); err != nil {
 		return err
 	}
@@ -227,6 +230,27 @@ func (j *joiner) place(index *ispec.Index) error {
 		}
 		rest := slices.DeleteFunc(slices.Clone(index.Manifests[at+1:]), same)
 		index.Manifests = append(append(slices.Clone(index.Manifests[:at]), d), rest...)
+	}
+	return nil
+}
+
+// preflight looks for all layers that split.json knows of, before anything is
+// written: what is missing is mostly a whole tier.
+func (j *joiner) preflight(ctx context.Context) error {
+	for _, img := range j.images {
+		for _, m := range img.Manifests {
+			for _, l := range m.Layers {
+				d := ispec.Descriptor{Digest: l.Digest, Size: l.Size}
+				if has, err := j.to.HasBlob(ctx, d); err != nil {
+					return err
+				} else if has || l.Tier == "" {
+					continue
+				}
+				if _, err := j.locate(ctx, d); err != nil {
+					return fmt.Errorf("image %s: %w", quote.Name(img.Ref), err)
+				}
+			}
+		}
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 
 	"github.com/shale-oci/shale/internal/quote"
 )
@@ -125,30 +126,36 @@ func (v *volumeWriter) end() error {
 
 // volumeSet is a series of volumes, read as one file.
 type volumeSet struct {
+	list  string // the file with the checksums
 	files []*os.File
 	ends  []int64 // where each ends in the whole
 }
+
+// maxChecksums is the size limit of a list of checksums, in bytes.
+const maxChecksums = 64 << 20
 
 // checksumPattern is a line of OUT.sha256.
 var checksumPattern = regexp.MustCompile(`^([0-9a-f]{64})  ([^/]+)$`)
 
 // openVolumes opens and checks all volumes of out.
 func openVolumes(ctx context.Context, out string) (*volumeSet, error) {
-	f, err := os.Open(checksumName(out))
+	list := checksumName(out)
+	data, err := readFile(list, maxChecksums)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errorf(ErrMissingVolume, "there is %s, but not %s with the checksums of all volumes",
-			quote.Name(volumeName(out, 1)), quote.Name(checksumName(out)))
+			quote.Name(volumeName(out, 1)), quote.Name(list))
 	} else if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // it was only read from
-	set := &volumeSet{}
-	lines := bufio.NewScanner(io.LimitReader(f, maxVolumes*(64+256+3)))
-	for n := 1; lines.Scan(); n++ {
-		m := checksumPattern.FindStringSubmatch(lines.Text())
-		want := volumeName(out, n)
+	if !bytes.HasSuffix(data, []byte("\n")) {
+		return nil, errorf(ErrDamaged, "%s is damaged: its last line is not whole", quote.Name(list))
+	}
+	set := &volumeSet{list: list}
+	for i, line := range strings.Split(strings.TrimSuffix(string(data), "\n"), "\n") {
+		m := checksumPattern.FindStringSubmatch(line)
+		want := volumeName(out, i+1)
 		if m == nil || m[2] != filepath.Base(want) {
-			err = errorf(ErrDamaged, "%s: line %d is not that of %s", quote.Name(f.Name()), n, quote.Name(filepath.Base(want)))
+			err = errorf(ErrDamaged, "%s is damaged: line %d is not that of %s", quote.Name(list), i+1, quote.Name(filepath.Base(want)))
 		} else {
 			err = set.add(ctx, want, m[1])
 		}
@@ -156,10 +163,6 @@ func openVolumes(ctx context.Context, out string) (*volumeSet, error) {
 			set.close()
 			return nil, err
 		}
-	}
-	if err := lines.Err(); err != nil || len(set.files) == 0 {
-		set.close()
-		return nil, errorf(ErrDamaged, "%s is not a list of checksums", quote.Name(f.Name()))
 	}
 	return set, nil
 }
@@ -179,7 +182,8 @@ func (s *volumeSet) add(ctx context.Context, path, want string) error {
 		return fmt.Errorf("read volume %s: %w", quote.Name(path), cause(err))
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != want {
-		return errorf(ErrDamaged, "volume %s is damaged: its %d bytes have the checksum %s, not %s", quote.Name(path), n, got, want)
+		return errorf(ErrDamaged, "volume %s is damaged: its %d bytes have the checksum %s, not %s as in %s",
+			quote.Name(path), n, got, want, quote.Name(s.list))
 	}
 	s.ends = append(s.ends, s.size()+n)
 	return nil

@@ -118,14 +118,13 @@ func (w *writer) layout(ctx context.Context, dir string, t *TierPlan, file []byt
 // blob writes a blob into a tier. One that was written before is linked: both
 // files are ours.
 func (w *writer) blob(ctx context.Context, l *layout.Layout, b located) error {
-	if b.data != nil {
-		w.report(len(b.data))
-		return l.PutVerified(ctx, b.desc, bytes.NewReader(b.data))
-	}
 	from, link := b.from, w.opt.Link
 	if other := w.placed[b.desc.Digest]; other != nil {
 		from, link = other, true
 		b.desc.Data = nil
+	} else if b.data != nil {
+		w.report(len(b.data))
+		return l.PutVerified(ctx, b.desc, bytes.NewReader(b.data))
 	}
 	_, err := l.CopyBlob(ctx, from, b.desc, &layout.CopyOptions{Link: link, Report: w.report})
 	if err != nil {
