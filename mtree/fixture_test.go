@@ -82,10 +82,13 @@ func checkTree(t testing.TB, tree *Tree) {
 	}
 }
 
+// manifest writes a tree's manifest; the same tree's at any time are the same.
 func manifest(t testing.TB, tree *Tree) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	_, err := tree.WriteManifest(&b, NewHeader("/somewhere"))
+	h := NewHeader("/somewhere")
+	h.Date = time.Unix(1_500_000_000, 0).UTC()
+	_, err := tree.WriteManifest(&b, h)
 	must(t, err)
 	return b.Bytes()
 }
