@@ -59,8 +59,8 @@ func (w *writer) tarTier(ctx context.Context, tw *tar.Writer, prefix string, t *
 	if err := tarFile(tw, path.Join(prefix, ispec.ImageIndexFile), t.index); err != nil {
 		return err
 	}
-	if t.Name == TopTier && prefix == "" {
-		if err := tarFile(tw, FileName, doc); err != nil {
+	if t.Name == TopTier {
+		if err := tarFile(tw, path.Join(prefix, FileName), doc); err != nil {
 			return err
 		}
 	}

@@ -206,7 +206,7 @@ func (o *opened) checkFiles(t *FileTier) error {
 	if !bytes.Equal(header, layoutFile) {
 		return damaged(ispec.ImageLayoutFile, "it has another content")
 	}
-	if t.Name != TopTier || o.volumes != nil {
+	if t.Name != TopTier {
 		return nil
 	}
 	doc, err := s.file(FileName, maxFile)

@@ -57,7 +57,7 @@ func run(n int, image, dir string) (err error) {
 		return err
 	}
 	b.describe()
-	for _, measure := range []func() error{b.unpack, b.floor, b.repack, b.repackForeign} {
+	for _, measure := range []func() error{b.unpack, b.floor, b.repack, b.repackForeign, b.split} {
 		if err := measure(); err != nil {
 			return err
 		}
