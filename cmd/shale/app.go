@@ -82,6 +82,8 @@ func (a *app) root() *cli.Command {
 			a.joinCommand(),
 			a.gcCommand(),
 			a.rawCommand(),
+			a.completionCommand(),
+			a.docsCommand(),
 		},
 	})
 }

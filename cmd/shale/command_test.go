@@ -193,6 +193,19 @@ func TestEveryCommand(t *testing.T) {
 		if c.Usage == "" {
 			t.Errorf("%s has no usage", c.Name)
 		}
+		if made, ok := c.Metadata[about].(*command); ok {
+			if len(made.examples) == 0 {
+				t.Errorf("%s has no examples", c.Name)
+			}
+			for _, e := range made.examples {
+				if !strings.Contains(e, "shale ") {
+					t.Errorf("%s: the example %q is none", c.Name, e)
+				}
+			}
+			if !strings.Contains(c.Description, "\nExit status: 0 success, 1 ") {
+				t.Errorf("%s does not tell its exit status: %q", c.Name, c.Description)
+			}
+		}
 		if c.OnUsageError == nil {
 			t.Errorf("%s prints usage errors in its own way", c.Name)
 		}

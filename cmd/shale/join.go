@@ -38,6 +38,10 @@ func (a *app) joinCommand() *cli.Command {
 			"there are several in OUT, the one that is meant; without it, all keep their names.\n\n" +
 			"Blobs that were left out of OUT are looked for in the layout and in all tiers. If a join\n" +
 			"is interrupted, running it again does what is left.",
+		examples: []string{
+			"shale join --image images out",
+			"shale join --image images:app --app out/app --tier base=/srv/base",
+		},
 		positional: argRule{names: []string{"[OUT]"}, other: func(args []string) error {
 			if len(args) > 1 {
 				return fmt.Errorf("invalid number of positional arguments: expected at most OUT, got %d", len(args))

@@ -36,6 +36,11 @@ func (a *app) splitCommand() *cli.Command {
 			"layers of --base, those that --lib adds to them, and app, which is all the rest.\n\n" +
 			"With --against, what the site has is left out: SITE is a layout, an earlier OUT or its\n" +
 			"split.json, or a file with a digest on each line.",
+		examples: []string{
+			"shale split --image images:app --base images:debian out",
+			"shale split --image images:app --against site.json --max-size 4GiB out",
+			"shale split --inspect out",
+		},
 		positional: argRule{names: []string{"<OUT>"}},
 		groups:     []flagGroup{&f},
 		run: func(ctx context.Context, args []string) error {

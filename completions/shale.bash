@@ -1,0 +1,303 @@
+# Made by "shale docs completions"; do not edit.
+# shellcheck shell=bash
+
+_shale() {
+	local line=${COMP_LINE:0:COMP_POINT} word cur='' prev='' command='shale' commands='' flags='' values='' args=files
+	local -a words
+	read -ra words <<<"$line"
+	[[ $line != *[[:space:]] ]] && cur=${words[-1]} && unset 'words[-1]'
+	for word in "${words[@]:1}"; do
+		_shale_is_command "$command" "$word"
+	done
+	prev=${words[-1]}
+	_shale_command "$command"
+
+	local flag=${cur%%=*}
+	if [[ $cur == -*=* ]]; then
+		cur=${cur#*=}
+	elif [[ $prev == -* && $prev != *=* ]]; then
+		flag=$prev
+	else
+		flag=''
+	fi
+	if [[ -n $flag ]]; then
+		flag=${flag#-}
+		_shale_value "$command" "${flag#-}"
+	fi
+	if [[ -n $values ]]; then
+		case $values in
+		:files) _shale_files -f ;;
+		:directories) _shale_files -d ;;
+		:image) _shale_image ;;
+		:any) COMPREPLY=() ;;
+		*) _shale_words "$values" ;;
+		esac
+	elif [[ $cur == -* ]]; then
+		_shale_words "$flags"
+	elif [[ -n $commands ]]; then
+		_shale_words "$commands"
+	elif [[ $args == files ]]; then
+		_shale_files -f
+	else
+		_shale_words "$args"
+	fi
+	# What bash takes for a word of its own is not repeated.
+	local rest=${cur%"${cur##*[:=]}"} n
+	if [[ -n $rest && $COMP_WORDBREAKS == *[:=]* ]]; then
+		for n in "${!COMPREPLY[@]}"; do
+			COMPREPLY[n]=${COMPREPLY[n]#"$rest"}
+		done
+	fi
+}
+
+_shale_words() {
+	mapfile -t COMPREPLY < <(compgen -W "$1" -- "$cur")
+}
+
+_shale_files() {
+	compopt -o filenames 2>/dev/null
+	mapfile -t COMPREPLY < <(compgen "$1" -- "$cur")
+}
+
+_shale_image() {
+	local path=${cur%%:*} tag
+	if [[ $cur == *:* ]]; then
+		COMPREPLY=()
+		# Tags are foreign: what a shell would do something with is left out.
+		while read -r tag; do
+			[[ $tag == "${cur#*:}"* && $tag != *[^A-Za-z0-9._:@+/-]* ]] && COMPREPLY+=("$path:$tag")
+		done < <(shale --log=fatal ls --layout "${path/#\~\//$HOME/}" 2>/dev/null)
+	else
+		compopt -o nospace 2>/dev/null
+		_shale_files -d
+	fi
+}
+
+# _shale_is_command goes one command down if there is one of this name.
+_shale_is_command() {
+	case "$1 $2" in
+	'shale init') command='shale init' ;;
+	'shale new') command='shale new' ;;
+	'shale list') command='shale list' ;;
+	'shale ls') command='shale list' ;;
+	'shale tag') command='shale tag' ;;
+	'shale remove') command='shale remove' ;;
+	'shale rm') command='shale remove' ;;
+	'shale stat') command='shale stat' ;;
+	'shale config') command='shale config' ;;
+	'shale insert') command='shale insert' ;;
+	'shale unpack') command='shale unpack' ;;
+	'shale repack') command='shale repack' ;;
+	'shale split') command='shale split' ;;
+	'shale join') command='shale join' ;;
+	'shale gc') command='shale gc' ;;
+	'shale raw') command='shale raw' ;;
+	'shale completion') command='shale completion' ;;
+	'shale raw add-layer') command='shale raw add-layer' ;;
+	'shale raw runtime-config') command='shale raw runtime-config' ;;
+	'shale raw config') command='shale raw runtime-config' ;;
+	'shale raw unpack') command='shale raw unpack' ;;
+	esac
+}
+
+# _shale_command says what there is to be said after a command.
+_shale_command() {
+	case $1 in
+	'shale')
+		flags='--verbose --log --progress --no-lock --help'
+		commands='init new list ls tag remove rm stat config insert unpack repack split join gc raw completion help'
+		;;
+	'shale init')
+		flags='--layout --verbose --log --progress --no-lock --help'
+		;;
+	'shale new')
+		flags='--image --platform --verbose --log --progress --no-lock --help'
+		;;
+	'shale list')
+		flags='--json --layout --verbose --log --progress --no-lock --help'
+		;;
+	'shale tag')
+		flags='--image --platform --verbose --log --progress --no-lock --help'
+		;;
+	'shale remove')
+		flags='--image --platform --verbose --log --progress --no-lock --help'
+		;;
+	'shale stat')
+		flags='--json --image --platform --verbose --log --progress --no-lock --help'
+		;;
+	'shale config')
+		flags='--all-platforms --image --platform --tag --no-history --history.author --history.comment --history.created --history.created_by --config.user --config.exposedports --config.env --config.entrypoint --config.entrypoint.json --config.cmd --config.cmd.json --config.volume --config.label --config.workingdir --config.stopsignal --created --author --platform.os --os --platform.arch --architecture --platform.variant --manifest.annotation --index.annotation --clear --verbose --log --progress --no-lock --help'
+		;;
+	'shale insert')
+		flags='--whiteout --opaque --image --platform --tag --no-history --history.author --history.comment --history.created --history.created_by --uid-map --gid-map --rootless --compress --verbose --log --progress --no-lock --help'
+		;;
+	'shale unpack')
+		flags='--keep-dirlinks --image --platform --uid-map --gid-map --rootless --userns --verbose --log --progress --no-lock --help'
+		;;
+	'shale repack')
+		flags='--mask-path --no-mask-volumes --refresh-bundle --checksum --image --platform --no-history --history.author --history.comment --history.created --history.created_by --compress --userns --verbose --log --progress --no-lock --help'
+		;;
+	'shale split')
+		flags='--image --base --lib --tier --against --each --link --format --max-size --rename --dry-run --inspect --json --verbose --log --progress --no-lock --help'
+		;;
+	'shale join')
+		flags='--image --app --tier --force --link --json --verbose --log --progress --no-lock --help'
+		;;
+	'shale gc')
+		flags='--dry-run --json --layout --verbose --log --progress --no-lock --help'
+		;;
+	'shale raw')
+		flags='--verbose --log --progress --no-lock --help'
+		commands='add-layer runtime-config config unpack help'
+		;;
+	'shale raw add-layer')
+		flags='--image --platform --tag --no-history --history.author --history.comment --history.created --history.created_by --compress --verbose --log --progress --no-lock --help'
+		;;
+	'shale raw runtime-config')
+		flags='--rootfs --image --platform --uid-map --gid-map --rootless --verbose --log --progress --no-lock --help'
+		;;
+	'shale raw unpack')
+		flags='--keep-dirlinks --image --platform --uid-map --gid-map --rootless --userns --verbose --log --progress --no-lock --help'
+		;;
+	'shale completion')
+		flags='--verbose --log --progress --no-lock --help'
+		args='bash fish zsh'
+		;;
+	esac
+}
+
+# _shale_value says what values a flag of a command has, if it has any.
+_shale_value() {
+	case "$1 $2" in
+	'shale log') values='debug info warn error fatal' ;;
+	'shale progress') values='auto plain json none' ;;
+	'shale init layout') values=':directories' ;;
+	'shale init log') values='debug info warn error fatal' ;;
+	'shale init progress') values='auto plain json none' ;;
+	'shale new image') values=':image' ;;
+	'shale new platform') values=':any' ;;
+	'shale new log') values='debug info warn error fatal' ;;
+	'shale new progress') values='auto plain json none' ;;
+	'shale list layout') values=':directories' ;;
+	'shale list log') values='debug info warn error fatal' ;;
+	'shale list progress') values='auto plain json none' ;;
+	'shale tag image') values=':image' ;;
+	'shale tag platform') values=':any' ;;
+	'shale tag log') values='debug info warn error fatal' ;;
+	'shale tag progress') values='auto plain json none' ;;
+	'shale remove image') values=':image' ;;
+	'shale remove platform') values=':any' ;;
+	'shale remove log') values='debug info warn error fatal' ;;
+	'shale remove progress') values='auto plain json none' ;;
+	'shale stat image') values=':image' ;;
+	'shale stat platform') values=':any' ;;
+	'shale stat log') values='debug info warn error fatal' ;;
+	'shale stat progress') values='auto plain json none' ;;
+	'shale config image') values=':image' ;;
+	'shale config platform') values=':any' ;;
+	'shale config tag') values=':any' ;;
+	'shale config history.author') values=':any' ;;
+	'shale config history.comment') values=':any' ;;
+	'shale config history.created') values=':any' ;;
+	'shale config history.created_by') values=':any' ;;
+	'shale config config.user') values=':any' ;;
+	'shale config config.exposedports') values=':any' ;;
+	'shale config config.env') values=':any' ;;
+	'shale config config.entrypoint') values=':any' ;;
+	'shale config config.entrypoint.json') values=':any' ;;
+	'shale config config.cmd') values=':any' ;;
+	'shale config config.cmd.json') values=':any' ;;
+	'shale config config.volume') values=':any' ;;
+	'shale config config.label') values=':any' ;;
+	'shale config config.workingdir') values=':any' ;;
+	'shale config config.stopsignal') values=':any' ;;
+	'shale config created') values=':any' ;;
+	'shale config author') values=':any' ;;
+	'shale config platform.os' | 'shale config os') values=':any' ;;
+	'shale config platform.arch' | 'shale config architecture') values=':any' ;;
+	'shale config platform.variant') values=':any' ;;
+	'shale config manifest.annotation') values=':any' ;;
+	'shale config index.annotation') values=':any' ;;
+	'shale config clear') values='config.cmd config.entrypoint config.env config.exposedports config.labels config.volume index.annotations manifest.annotations' ;;
+	'shale config log') values='debug info warn error fatal' ;;
+	'shale config progress') values='auto plain json none' ;;
+	'shale insert image') values=':image' ;;
+	'shale insert platform') values=':any' ;;
+	'shale insert tag') values=':any' ;;
+	'shale insert history.author') values=':any' ;;
+	'shale insert history.comment') values=':any' ;;
+	'shale insert history.created') values=':any' ;;
+	'shale insert history.created_by') values=':any' ;;
+	'shale insert uid-map') values=':any' ;;
+	'shale insert gid-map') values=':any' ;;
+	'shale insert compress') values='auto none gzip zstd' ;;
+	'shale insert log') values='debug info warn error fatal' ;;
+	'shale insert progress') values='auto plain json none' ;;
+	'shale unpack image') values=':image' ;;
+	'shale unpack platform') values=':any' ;;
+	'shale unpack uid-map') values=':any' ;;
+	'shale unpack gid-map') values=':any' ;;
+	'shale unpack userns') values='auto on off' ;;
+	'shale unpack log') values='debug info warn error fatal' ;;
+	'shale unpack progress') values='auto plain json none' ;;
+	'shale repack mask-path') values=':any' ;;
+	'shale repack image') values=':image' ;;
+	'shale repack platform') values=':any' ;;
+	'shale repack history.author') values=':any' ;;
+	'shale repack history.comment') values=':any' ;;
+	'shale repack history.created') values=':any' ;;
+	'shale repack history.created_by') values=':any' ;;
+	'shale repack compress') values='auto none gzip zstd' ;;
+	'shale repack userns') values='auto on off' ;;
+	'shale repack log') values='debug info warn error fatal' ;;
+	'shale repack progress') values='auto plain json none' ;;
+	'shale split image') values=':image' ;;
+	'shale split base') values=':image' ;;
+	'shale split lib') values=':image' ;;
+	'shale split tier') values=':any' ;;
+	'shale split against') values=':any' ;;
+	'shale split format') values=':any' ;;
+	'shale split max-size') values=':any' ;;
+	'shale split rename') values=':files' ;;
+	'shale split log') values='debug info warn error fatal' ;;
+	'shale split progress') values='auto plain json none' ;;
+	'shale join image') values=':image' ;;
+	'shale join app') values=':files' ;;
+	'shale join tier') values=':any' ;;
+	'shale join log') values='debug info warn error fatal' ;;
+	'shale join progress') values='auto plain json none' ;;
+	'shale gc layout') values=':directories' ;;
+	'shale gc log') values='debug info warn error fatal' ;;
+	'shale gc progress') values='auto plain json none' ;;
+	'shale raw log') values='debug info warn error fatal' ;;
+	'shale raw progress') values='auto plain json none' ;;
+	'shale raw add-layer image') values=':image' ;;
+	'shale raw add-layer platform') values=':any' ;;
+	'shale raw add-layer tag') values=':any' ;;
+	'shale raw add-layer history.author') values=':any' ;;
+	'shale raw add-layer history.comment') values=':any' ;;
+	'shale raw add-layer history.created') values=':any' ;;
+	'shale raw add-layer history.created_by') values=':any' ;;
+	'shale raw add-layer compress') values='auto none gzip zstd' ;;
+	'shale raw add-layer log') values='debug info warn error fatal' ;;
+	'shale raw add-layer progress') values='auto plain json none' ;;
+	'shale raw runtime-config rootfs') values=':directories' ;;
+	'shale raw runtime-config image') values=':image' ;;
+	'shale raw runtime-config platform') values=':any' ;;
+	'shale raw runtime-config uid-map') values=':any' ;;
+	'shale raw runtime-config gid-map') values=':any' ;;
+	'shale raw runtime-config log') values='debug info warn error fatal' ;;
+	'shale raw runtime-config progress') values='auto plain json none' ;;
+	'shale raw unpack image') values=':image' ;;
+	'shale raw unpack platform') values=':any' ;;
+	'shale raw unpack uid-map') values=':any' ;;
+	'shale raw unpack gid-map') values=':any' ;;
+	'shale raw unpack userns') values='auto on off' ;;
+	'shale raw unpack log') values='debug info warn error fatal' ;;
+	'shale raw unpack progress') values='auto plain json none' ;;
+	'shale completion log') values='debug info warn error fatal' ;;
+	'shale completion progress') values='auto plain json none' ;;
+	esac
+}
+
+complete -F _shale shale
