@@ -58,8 +58,7 @@ func (a *app) root() *cli.Command {
 		Name:  "shale",
 		Usage: "take OCI images apart into layers, change them, put them together again",
 		Description: "The images are in OCI layouts: directories on this machine. There is no daemon, and\n" +
-			"with --rootless no need to be root.\n\n" +
-			"Exit status: 0 success, 1 error, 3 unknown command, 128+n ended by signal n.",
+			"with --rootless no need to be root.",
 		Version: programVersion(),
 		Flags:   a.globalFlags(),
 		Before:  a.before,

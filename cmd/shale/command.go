@@ -96,7 +96,8 @@ func (a *app) command(c command) *cli.Command {
 	return cmd
 }
 
-// about is the key under which the metadata of a cli.Command has what it was made of.
+// about is the key under which the metadata of a cli.Command has what it was made of: a
+// *command, or the description of a group.
 const about = "command"
 
 // description is what the help text says beyond a list of flags.
@@ -130,9 +131,14 @@ func (c *command) do(ctx context.Context, cmd *cli.Command) error {
 	return c.run(ctx, args)
 }
 
+// groupExitStatus is what commands that have commands below them end with.
+const groupExitStatus = "0 success, 1 error, 3 unknown command, 128+n ended by signal n."
+
 // group completes a command that only has commands below it: bare, it prints
 // its help.
 func (a *app) group(c *cli.Command) *cli.Command {
+	c.Metadata = map[string]any{about: c.Description}
+	c.Description = strings.TrimLeft(c.Description+"\n\nExit status: "+groupExitStatus, "\n")
 	c.Commands = append(c.Commands, helpCommand())
 	c.OnUsageError = usageError
 	// What follows an unknown command is not worth a message of its own.

@@ -82,9 +82,12 @@ type manualFlag struct {
 // manualOf returns what there is to tell of a command and of all below it that is not
 // hidden.
 func manualOf(cmd *cli.Command, above ...string) *manual {
-	m := &manual{path: append(slices.Clip(above), cmd.Name), aliases: cmd.Aliases, usage: cmd.Usage, details: cmd.Description}
-	if c, ok := cmd.Metadata[about].(*command); ok {
+	m := &manual{path: append(slices.Clip(above), cmd.Name), aliases: cmd.Aliases, usage: cmd.Usage}
+	switch c := cmd.Metadata[about].(type) {
+	case *command:
 		m.details, m.args, m.examples, m.exit = c.details, cmd.ArgsUsage, c.examples, c.exitStatus()
+	case string:
+		m.details, m.exit = c, groupExitStatus
 	}
 	for _, f := range cmd.Flags {
 		if v, ok := f.(cli.VisibleFlag); ok && v.IsVisible() {

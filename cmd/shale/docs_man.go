@@ -57,19 +57,10 @@ func manPage(m, root *manual) string {
 		p.environment()
 	}
 	p.line(".SH EXIT STATUS")
-	p.text(exitStatusOf(m))
+	p.text(m.exit)
 	p.line(".SH SEE ALSO")
 	p.seeAlso(m, root)
 	return p.b.String()
-}
-
-// exitStatusOf is what a page tells of exit statuses: those of shale itself and of its
-// groups are those of all commands.
-func exitStatusOf(m *manual) string {
-	if m.exit != "" {
-		return m.exit
-	}
-	return "0 success, 1 error, 3 unknown command, 128+n ended by signal n."
 }
 
 // page is a man page that is being written.
