@@ -159,7 +159,7 @@ run_in() {
 	jq '.process.terminal = false | .process.args = ["/bin/sh", "-c", "cat /etc/debian_version/number && id -u && ls /usr/share/doc"] | .ociVersion = "1.0.2"' \
 		"$bundle/config.json" >"$TMPDIR/config.json"
 	cp "$TMPDIR/config.json" "$bundle/config.json"
-	XDG_RUNTIME_DIR=$TMPDIR/run "$runtime" --root "$TMPDIR/run/$runtime" run --bundle "$bundle" "shale-$BATS_SUITE_TEST_NUMBER-$$"
+	XDG_RUNTIME_DIR=$TMPDIR/run one_hierarchy "$runtime" --root "$TMPDIR/run/$runtime" run --bundle "$bundle" "shale-$BATS_SUITE_TEST_NUMBER-$$"
 }
 
 @test "runc runs a command in the bundle" {

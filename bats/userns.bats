@@ -165,3 +165,21 @@ END
 	[[ $output == "0"*root* ]]
 	in_namespace rm -r bundle
 }
+
+@test "runc and crun run the bundle of an ordinary user without a namespace of his" {
+	[ -n "$DEBIAN" ] || skip "there is no Debian image: it takes root and debootstrap to build"
+	needs runc crun
+	as_user "$SHALE" unpack --rootless --image debian:debian bundle
+	jq '.process.terminal = false | .process.args = ["/bin/sh", "-c", "id -u; echo here"]' bundle/config.json >tmp/config.json
+	cp tmp/config.json bundle/config.json
+	for runtime in runc crun; do
+		mkdir "tmp/$runtime"
+		chown "$user:" "tmp/$runtime"
+		run one_hierarchy setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups -- \
+			env XDG_RUNTIME_DIR="$PWD/tmp/$runtime" HOME="$PWD" \
+			"$runtime" --root "$PWD/tmp/$runtime" run --bundle bundle "shale-$runtime-$$"
+		echo "$runtime: $output"
+		[ "$status" -eq 0 ]
+		[ "$output" = $'0\nhere' ]
+	done
+}
