@@ -22,7 +22,7 @@ import (
 	"github.com/shale-oci/shale/test/ocitest"
 )
 
-var sets = flag.Int("sets", 60, "how many random sets of images to split and join")
+var sets = flag.Int("sets", 40, "how many random sets of images to split and join")
 
 // TestJoinIsTheInverse is the property that everything is about.
 func TestJoinIsTheInverse(t *testing.T) {
@@ -87,6 +87,15 @@ func checkTiers(t *testing.T, path string, tiers []string) {
 			return err
 		}))
 	}
+}
+
+func TestLayersAndDiffIDsMustFit(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "L")
+	ocitest.Image{Layers: [][]byte{tarOf("a"), tarOf("b")}, Edit: func(config *ispec.Image, _ *ispec.Manifest) {
+		config.RootFS.DiffIDs = config.RootFS.DiffIDs[:1]
+	}}.Write(t, dir, "app")
+	_, err := NewPlan(t.Context(), Options{Images: []Image{{openLayout(t, dir), "app"}}})
+	oneLine(t, err, "2 layers", "1 diffIDs")
 }
 
 func TestTiers(t *testing.T) {
@@ -280,29 +289,42 @@ func TestReferrers(t *testing.T) {
 func TestEmbeddedData(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "L")
 	config := []byte("{}")
-	d := ocitest.Image{Layers: [][]byte{tarOf("a")}, Edit: func(_ *ispec.Image, m *ispec.Manifest) {
-		m.Layers = append(m.Layers, ispec.Descriptor{MediaType: "text/plain", Digest: digest.FromBytes(config), Size: 2, Data: config})
-		m.ArtifactType = "x/y"
-	}}.Write(t, dir, "artifact")
-	must(t, os.RemoveAll(filepath.Join(dir, "blobs", "sha256", digest.FromBytes(config).Encoded())))
-	l := openLayout(t, dir)
-	_, err := NewPlan(t.Context(), Options{Images: []Image{{l, "artifact"}}})
-	oneLine(t, err, "2 layers", "1 diffIDs")
-	_ = d
-
 	want := ocitest.Image{Layers: [][]byte{tarOf("a"), config}, Compression: "none", Edit: func(_ *ispec.Image, m *ispec.Manifest) {
 		m.Layers[1].Data = config
 	}}.Write(t, dir, "data")
-	must(t, os.Remove(filepath.Join(dir, "blobs", "sha256", digest.FromBytes(config).Encoded())))
+	must(t, os.Remove(filepath.Join(dir, blobName(digest.FromBytes(config)))))
+	l := openLayout(t, dir)
 	for _, format := range []Format{FormatLayout, FormatArchive} {
 		path := splitTo(t, Options{Images: []Image{{l, "data"}}, Format: format})
 		to := newLayout(t)
-		_, err = joinFrom(t.Context(), to, path)
+		_, err := joinFrom(t.Context(), to, path)
 		must(t, err)
 		whole(t, to, lookup(t, to, "data"))
 		if got := lookup(t, to, "data"); got.Digest != want.Digest {
 			t.Errorf("got %v", got)
 		}
+	}
+}
+
+// TestForeignLayer has a layer that the layout lacks because its URLs deliver it.
+func TestForeignLayer(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "L")
+	foreign := tarOf("foreign")
+	want := write(t, dir, "app", ocitest.Image{Layers: [][]byte{tarOf("a"), foreign}, Edit: func(_ *ispec.Image, m *ispec.Manifest) {
+		m.Layers[1].URLs = []string{"https://example.com/layer"}
+	}}, "gzip", "none")
+	must(t, os.Remove(filepath.Join(dir, blobName(digest.FromBytes(foreign)))))
+	l := openLayout(t, dir)
+	told := ""
+	path := splitTo(t, Options{Images: []Image{{l, "app"}}, Warn: func(msg string) { told = msg }})
+	if !strings.Contains(told, "https://example.com/layer") {
+		t.Errorf("told: %q", told)
+	}
+	to := newLayout(t)
+	_, err := joinFrom(t.Context(), to, path)
+	must(t, err)
+	if got := lookup(t, to, "app"); got.Digest != want.Digest {
+		t.Errorf("got %v", got)
 	}
 }
 
