@@ -18,8 +18,8 @@ GOLANGCI_LINT_VERSION := v2.15.0
 TOOL_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/shale-tools
 GOLANGCI_LINT := $(TOOL_CACHE)/golangci-lint-$(GOLANGCI_LINT_VERSION)-$(shell $(GO) env GOVERSION)/golangci-lint
 
-# The race detector needs cgo, and that a C compiler.
-RACE := $(shell command -v gcc >/dev/null && echo -race)
+# The race detector needs cgo, and that a C compiler, which deps may install.
+RACE = $(shell command -v gcc >/dev/null && echo -race)
 
 .PHONY: build
 build: ## build bin/shale, a static binary
