@@ -12,6 +12,7 @@ gcc          gcc           the race detector
 gcc          libc6-dev     the race detector
 bats         bats          all tests of the command line
 jq           jq            all tests of the command line
+zstd         zstd          command line tests of zstd layers
 git          git           versions in the binary, and the linter
 shellcheck   shellcheck    the linter's checks of shell scripts
 skopeo       skopeo        reading repacked layouts with skopeo
@@ -20,6 +21,7 @@ crun         crun          running a command in a bundle with crun
 setfattr     attr          command line tests of xattrs
 setfacl      acl           command line tests of ACLs
 newuidmap    uidmap        command line tests with subordinate IDs
+buildah      buildah       making containers with buildah of what shale wrote
 setcap       libcap2-bin   the real image, and tests of file capabilities
 strace       strace        killing at chosen system calls
 debootstrap  debootstrap   the real image
