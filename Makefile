@@ -33,12 +33,16 @@ demo: build ## unpack, edit and repack a real image, with nothing to download
 test: deps check ## install what the tests need, then run them all
 
 .PHONY: check
-check: lint unit bats ## run all tests with what is installed; CI runs this
+check: lint unit hostile bats ## run all tests with what is installed; CI runs this
 
 .PHONY: unit
 unit: ## run the unit tests, with the race detector where there is a C compiler
 	@[ -n "$(RACE)" ] || echo "SKIPPED: the race detector, since gcc is missing"
-	$(GO) test $(RACE) ./...
+	$(GO) test $(RACE) $$($(GO) list ./... | grep -v /test/hostile)
+
+.PHONY: hostile
+hostile: ## run hostile inputs against the binary and print a line for each
+	$(GO) test -count=1 -run '^TestHostile$$' -v ./test/hostile | grep -v -e '^=== ' -e '^ *--- PASS'
 
 .PHONY: bats
 bats: build peers ## run the command line's tests, as root and as an ordinary user
