@@ -32,7 +32,7 @@ func (f *historyFlags) flags() []cli.Flag {
 		},
 		&cli.StringFlag{
 			Name: "history.author", Destination: &f.author,
-			Usage: "the `author` in the history entry; by default the image's",
+			Usage: "the `author` in the history entry; by default the image's, or with insert nobody",
 		},
 		&cli.StringFlag{
 			Name: "history.comment", Destination: &f.comment,
