@@ -66,6 +66,7 @@ setup() {
 
 @test "on a terminal there is a bar" {
 	needs script
+	export TERM=xterm
 	run script --quiet --return --command "'$SHALE' unpack ${ROOTLESS[*]} --image '$large' bundle" /dev/null
 	[ "$status" -eq 0 ]
 	[[ $output == *%* ]]

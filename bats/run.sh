@@ -7,7 +7,8 @@
 #   bats/run.sh              all suites
 #   bats/run.sh repack tag   only these
 #
-# SHALE names another binary to test, KILLS how many times the crash tests kill.
+# SHALE names another binary to test, KILLS how many times the crash tests kill:
+# by default 300 times as root and 100 times as the ordinary user.
 set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -63,14 +64,14 @@ for suite in "${@:-}"; do
 done
 [ ${#suites[@]} -gt 0 ] || suites=("$work/bats")
 
-# suite WHO COMMAND... runs bats by means of the command and counts.
+# suite WHO KILLS COMMAND... runs bats by means of the command and counts.
 suite() {
-	local who=$1 log=$work/$1.tap passed failed skipped
-	shift
+	local who=$1 kills=$2 log=$work/$1.tap passed failed skipped
+	shift 2
 	echo "== as $who"
 	"$@" env \
 		SHALE="$work/bin/shale" UMOCI="$work/bin/umoci" MKLAYOUT="$work/bin/mklayout" \
-		CHECKLAYOUT="$work/bin/checklayout" TREEFACTS="$work/bin/treefacts" DEBIAN="$debian" KILLS="${KILLS:-300}" TMPDIR="$work/tmp-$who" HOME="$work/tmp-$who" LC_ALL=C.UTF-8 \
+		CHECKLAYOUT="$work/bin/checklayout" TREEFACTS="$work/bin/treefacts" DEBIAN="$debian" KILLS="${KILLS:-$kills}" TMPDIR="$work/tmp-$who" HOME="$work/tmp-$who" LC_ALL=C.UTF-8 \
 		bats --timing "${suites[@]}" </dev/null | tee "$log" || true
 	skipped=$(grep -c '^ok .* # skip' "$log" || true)
 	passed=$(($(grep -c '^ok ' "$log" || true) - skipped))
@@ -86,18 +87,18 @@ summary=
 result=0
 if [ "$(id -u)" = 0 ]; then
 	mkdir "$work/tmp-root"
-	suite root env
+	suite root 300 env
 	if ! command -v setpriv >/dev/null; then
 		echo "SKIPPED: the tests as an ordinary user, since setpriv is missing"
 	elif id "$user" >/dev/null 2>&1 || useradd --system --no-create-home --shell /bin/sh "$user"; then
 		install -d -o "$user" "$work/tmp-user"
-		suite user setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups
+		suite user 100 setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups
 	else
 		echo "SKIPPED: the tests as an ordinary user, since $user could not be created"
 	fi
 else
 	mkdir "$work/tmp-user"
-	suite user env
+	suite user 300 env
 fi
 
 printf '== summary\n%s' "$summary"
