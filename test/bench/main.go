@@ -17,6 +17,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -41,6 +43,9 @@ func run(n int, image, dir string) (err error) {
 		}
 		image = strings.TrimSpace(string(out))
 	}
+	if err := checkRoom(dir); err != nil {
+		return err
+	}
 	work, err := os.MkdirTemp(dir, "shale-bench-")
 	if err != nil {
 		return err
@@ -63,6 +68,25 @@ func run(n int, image, dir string) (err error) {
 		}
 	}
 	return b.verdict()
+}
+
+// room is what the image and two unpacked copies of it take, in bytes.
+const room = 5 << 30
+
+// checkRoom refuses a directory that would fill up half-way, and says so of one
+// that would measure a disk.
+func checkRoom(dir string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("look at %s: %w", dir, err)
+	}
+	if free := int64(fs.Bavail) * fs.Bsize; free < room {
+		return fmt.Errorf("%s has only %s free, and %s are needed: name another tmpfs with -dir", dir, megabytes(free), megabytes(room))
+	}
+	if fs.Type != unix.TMPFS_MAGIC {
+		fmt.Fprintf(os.Stderr, "bench: %s is not a tmpfs: this measures its disk too\n", dir)
+	}
+	return nil
 }
 
 // describe says what is measured where.
