@@ -264,7 +264,7 @@ run_app() {
 
 @test "split and join killed at random moments" {
 	works split --image L:app1 "${TIERS[@]}" good
-	for ((i = 0; i < KILLS / 30; i++)); do
+	for ((round = 1; round <= KILLS / 30; round++)); do
 		rm -rf OUT J
 		"$SHALE" split --image L:app1 "${TIERS[@]}" OUT &
 		sleep "0.0$((RANDOM % 60 + 10))"
