@@ -36,7 +36,8 @@ test: deps check ## install what the tests need, then run them all
 check: lint unit hostile bats ## run all tests with what is installed; CI runs this
 
 .PHONY: unit
-unit: ## run the unit tests, with the race detector where there is a C compiler
+unit: export SHALE_UMOCI = $(CURDIR)/bin/peers/umoci
+unit: peers ## run the unit tests, with the race detector where there is a C compiler
 	@[ -n "$(RACE)" ] || echo "SKIPPED: the race detector, since gcc is missing"
 	$(GO) test $(RACE) $$($(GO) list ./... | grep -v /test/hostile)
 
