@@ -48,11 +48,15 @@ var required = map[reflect.Type][]string{
 var (
 	indexDoc = jsondoc.New[ispec.Index](jsondoc.Rules{
 		Forbidden: []string{"config", "layers"}, Required: required, Key: "digest",
+		MaxValues: maxIndexValues, MaxItems: map[string]int{"manifests": maxManifests},
 	})
 	manifestDoc = jsondoc.New[ispec.Manifest](jsondoc.Rules{
 		Forbidden: []string{"manifests"}, Required: required,
+		MaxItems: map[string]int{"layers": maxLayers},
 	})
-	configDoc = jsondoc.New[ispec.Image](jsondoc.Rules{})
+	configDoc = jsondoc.New[ispec.Image](jsondoc.Rules{
+		MaxItems: map[string]int{"history": maxHistory, "diff_ids": maxLayers},
+	})
 )
 
 // ImageIndex reads the index that d describes. The error is ErrMediaType if d is

@@ -27,7 +27,7 @@ var (
 	ErrSize = errors.New("wrong size")
 	// ErrTooLarge means that a document is larger than [Options] allow.
 	ErrTooLarge = errors.New("too large")
-	// ErrTooDeep means that documents refer to each other beyond [MaxDepth].
+	// ErrTooDeep means that documents refer to each other beyond Options.MaxDepth.
 	ErrTooDeep = errors.New("too deep")
 	// ErrLock means that the file system cannot lock.
 	ErrLock = errors.New("cannot lock")

@@ -39,7 +39,7 @@ func (l *Layout) readIndex(ctx context.Context) (indexFile, ispec.Index, error) 
 	var file indexFile
 	var index ispec.Index
 	var err error
-	file.data, file.stat, err = readFile(l.dir, ispec.ImageIndexFile, l.opt.MaxIndex)
+	file.data, file.stat, err = readFile(l.dir, ispec.ImageIndexFile, l.opt.indexLimit())
 	if err == nil {
 		index, err = parseIndex(file.data, ispec.MediaTypeImageIndex)
 	}
@@ -117,8 +117,10 @@ func (l *Layout) change(ctx context.Context, old indexFile, index ispec.Index, f
 	index.SchemaVersion = 2
 	index.MediaType = ispec.MediaTypeImageIndex
 	data, err := indexDoc.Merge(&index, old.data)
-	if err == nil && int64(len(data)) > l.opt.MaxIndex {
-		err = as(ErrTooLarge, fmt.Errorf("it would be larger than the limit of %d bytes", l.opt.MaxIndex))
+	if err == nil {
+		if err = l.opt.indexLimit().check(int64(len(data))); err != nil {
+			err = fmt.Errorf("it would have %w", err)
+		}
 	}
 	return data, opError("update", ispec.ImageIndexFile, err)
 }
@@ -180,7 +182,7 @@ func (l *Layout) renameIndex(t *tempDir, temp string, old indexFile) (bool, erro
 
 // sameIndex reports whether the file called name holds what old holds.
 func (l *Layout) sameIndex(d *rooted.Dir, name string, old indexFile) (bool, error) {
-	data, _, err := readFile(d, name, l.opt.MaxIndex)
+	data, _, err := readFile(d, name, l.opt.indexLimit())
 	if err != nil {
 		return false, cause(err)
 	}

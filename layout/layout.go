@@ -20,24 +20,21 @@ import (
 	"github.com/shale-oci/shale/internal/rooted"
 )
 
-// The limits that hold unless [Options] say otherwise.
-const (
-	// DefaultMaxIndex is enough for a quarter of a million refs.
-	DefaultMaxIndex = 64 << 20
-	// DefaultMaxDocument is twice what registries accept.
-	DefaultMaxDocument = 8 << 20
-)
-
 // maxLayoutFile is the size limit of the oci-layout file, in bytes.
 const maxLayoutFile = 64 << 10
 
 // Options change how a layout is used. The zero value is what most want.
 type Options struct {
 	// MaxIndex is the size limit of index.json, in bytes. 0 means DefaultMaxIndex.
+	// Whatever it is, there may be 200,000 entries.
 	MaxIndex int64
 	// MaxDocument is the size limit of an index, manifest or config that is a
-	// blob, in bytes. 0 means DefaultMaxDocument.
+	// blob, in bytes. 0 means DefaultMaxDocument. Whatever it is, an image may have
+	// 4,096 layers and four times as many entries in its history.
 	MaxDocument int64
+	// MaxDepth is how many descriptors a path in the graph may have, the entry of
+	// index.json and the blob at its end among them. 0 means DefaultMaxDepth.
+	MaxDepth int
 	// NoLock leaves the layout's lock alone, for file systems that cannot lock.
 	// Then the caller makes sure that nobody else uses the layout: gc may remove
 	// what others are just writing.
@@ -79,12 +76,7 @@ func open(ctx context.Context, path string, opt *Options) (*Layout, error) {
 	if opt != nil {
 		l.opt = *opt
 	}
-	if l.opt.MaxIndex == 0 {
-		l.opt.MaxIndex = DefaultMaxIndex
-	}
-	if l.opt.MaxDocument == 0 {
-		l.opt.MaxDocument = DefaultMaxDocument
-	}
+	l.opt.setDefaults()
 	if path == "" {
 		return nil, as(ErrInvalid, errors.New("empty path"))
 	}
@@ -102,7 +94,7 @@ func open(ctx context.Context, path string, opt *Options) (*Layout, error) {
 
 // check looks at everything that must be there in a layout.
 func (l *Layout) check() error {
-	data, st, err := readFile(l.dir, ispec.ImageLayoutFile, maxLayoutFile)
+	data, st, err := readFile(l.dir, ispec.ImageLayoutFile, sizeLimit{max: maxLayoutFile})
 	if err != nil {
 		return notLayout(ispec.ImageLayoutFile, err)
 	}
@@ -187,9 +179,8 @@ func (l *Layout) usable(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// readFile reads the regular file called name in d, which must not be larger
-// than limit.
-func readFile(d *rooted.Dir, name string, limit int64) ([]byte, rooted.Stat, error) {
+// readFile reads the regular file called name in d.
+func readFile(d *rooted.Dir, name string, most sizeLimit) ([]byte, rooted.Stat, error) {
 	f, err := d.Open(name)
 	if err != nil {
 		return nil, rooted.Stat{}, err
@@ -199,28 +190,29 @@ func readFile(d *rooted.Dir, name string, limit int64) ([]byte, rooted.Stat, err
 	if err != nil {
 		return nil, st, err
 	}
-	data, err := readAll(f, st.Size, limit)
+	data, err := readAll(f, st.Size, most)
 	return data, st, err
 }
 
-// readAll reads f, of which size bytes are expected, up to limit.
-func readAll(f *os.File, size, limit int64) ([]byte, error) {
-	tooLarge := as(ErrTooLarge, fmt.Errorf("larger than the limit of %d bytes", limit))
-	if size > limit {
-		return nil, tooLarge
+// readAll reads f, of which size bytes are expected.
+func readAll(f *os.File, size int64, most sizeLimit) ([]byte, error) {
+	if err := most.check(size); err != nil {
+		return nil, err
 	}
 	buf := make([]byte, 0, size+1)
 	for {
 		n, err := f.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
-		switch {
-		case err == io.EOF:
+		if err == io.EOF {
 			return buf, nil
-		case err != nil:
+		}
+		if err == nil {
+			err = most.check(int64(len(buf)))
+		}
+		if err != nil {
 			return nil, err
-		case int64(len(buf)) > limit:
-			return nil, tooLarge
-		case len(buf) == cap(buf):
+		}
+		if len(buf) == cap(buf) {
 			buf = append(buf, 0)[:len(buf)]
 		}
 	}

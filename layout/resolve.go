@@ -186,7 +186,7 @@ func (g *gatherer) gather(ctx context.Context, path Path, platform *ispec.Platfo
 		return nil
 	}
 	g.seen[key] = true
-	if err := checkDepth(path); err != nil {
+	if err := g.l.checkDepth(path); err != nil {
 		return err
 	}
 	if IsManifest(d.MediaType) {

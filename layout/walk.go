@@ -5,16 +5,13 @@ package layout
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
-)
 
-// MaxDepth is how many descriptors a path in the graph of a layout may have: far
-// more than any honest image needs.
-const MaxDepth = 64
+	"github.com/shale-oci/shale/internal/limit"
+)
 
 // Path is the way from an entry of index.json down to a blob: each descriptor is
 // found in the document that the one before it describes.
@@ -44,7 +41,7 @@ var SkipChildren = errors.New("skip what is below this descriptor") //nolint:sta
 // A blob is visited once, however many ways lead to it, unless descriptors of
 // different kinds (index, manifest, leaf) name it. The path given to fn is the
 // first way found, and fn may keep it. Walk ends at the first error of fn, which
-// it returns as it is. The error is ErrTooDeep for a path longer than [MaxDepth].
+// it returns as it is. The error is ErrTooDeep for a path longer than Options.MaxDepth.
 func (l *Layout) Walk(ctx context.Context, root ispec.Descriptor, fn func(Path) error) error {
 	w := walker{l: l, fn: fn, seen: map[visit]bool{}}
 	return w.walk(ctx, Path{root})
@@ -73,7 +70,7 @@ func (w *walker) walk(ctx context.Context, path Path) error {
 		return nil
 	}
 	w.seen[v] = true
-	if err := checkDepth(path); err != nil {
+	if err := w.l.checkDepth(path); err != nil {
 		return err
 	}
 	if err := w.fn(path); errors.Is(err, SkipChildren) {
@@ -93,12 +90,12 @@ func (w *walker) walk(ctx context.Context, path Path) error {
 	return nil
 }
 
-func checkDepth(path Path) error {
-	if len(path) <= MaxDepth {
+func (l *Layout) checkDepth(path Path) error {
+	err := limit.Check(limit.Depth, "documents refer to each other", int64(len(path)), int64(l.opt.MaxDepth))
+	if err == nil {
 		return nil
 	}
-	return opError("walk", string(path.Target().Digest),
-		as(ErrTooDeep, fmt.Errorf("more than %d documents refer to each other", MaxDepth)))
+	return opError("walk", string(path.Target().Digest), as(ErrTooDeep, err))
 }
 
 // children returns the descriptors in the document that d describes; none if d is

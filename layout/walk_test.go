@@ -138,10 +138,10 @@ func TestLongChain(t *testing.T) {
 		}
 		return d
 	}
-	if got, err := walked(t, l, chain(MaxDepth)); err != nil || len(got) != MaxDepth {
-		t.Errorf("%d documents: %d, %v", MaxDepth, len(got), err)
+	if got, err := walked(t, l, chain(DefaultMaxDepth)); err != nil || len(got) != DefaultMaxDepth {
+		t.Errorf("%d documents: %d, %v", DefaultMaxDepth, len(got), err)
 	}
-	for _, n := range []int{MaxDepth + 1, 20_000} {
+	for _, n := range []int{DefaultMaxDepth + 1, 20_000} {
 		d := chain(n)
 		_, err := walked(t, l, d)
 		wantOneLine(t, err)
@@ -149,7 +149,7 @@ func TestLongChain(t *testing.T) {
 			t.Errorf("%d documents: %v", n, err)
 		}
 		writeIndexFile(t, l, `{"manifests":[`+entry(d, "v1")+`]}`)
-		if n > MaxDepth+1 {
+		if n > DefaultMaxDepth+1 {
 			if _, err := l.Resolve(t.Context(), "v1", nil); !errors.Is(err, ErrTooDeep) {
 				t.Errorf("Resolve: %v", err)
 			}

@@ -18,6 +18,7 @@ import (
 	"encoding"
 	"encoding/json"
 	"fmt"
+	"math"
 	"reflect"
 	"strings"
 )
@@ -35,7 +36,25 @@ type Rules struct {
 	// ByPosition lets [Type.Merge] know an element again by its place in the
 	// list, if the list has kept its length and nothing else fits.
 	ByPosition bool
+	// MaxValues is how many values a document may hold: members, elements, objects
+	// and lists, at all levels together. 0 means DefaultMaxValues. It bounds what
+	// the document costs in memory, since the smallest value takes two bytes to
+	// write and up to a hundred to keep.
+	MaxValues int
+	// MaxItems says how many elements the list may have that is the value of the
+	// member called so, wherever that is. Those that are not named are bounded by
+	// MaxValues alone.
+	MaxItems map[string]int
 }
+
+const (
+	// DefaultMaxValues is a dozen values for each layer of the largest images there
+	// are, many times over.
+	DefaultMaxValues = 1 << 18
+	// maxNesting is how deep objects and lists may be in each other. Documents of
+	// the image-spec go to seven.
+	maxNesting = 256
+)
 
 // Type says what a document may hold. It is safe for concurrent use.
 type Type struct {
@@ -46,6 +65,9 @@ type Type struct {
 
 // New derives the type of a document from the struct type T.
 func New[T any](rules Rules) *Type {
+	if rules.MaxValues == 0 {
+		rules.MaxValues = DefaultMaxValues
+	}
 	t := reflect.TypeFor[T]()
 	return &Type{goType: t, root: build(t, rules, map[reflect.Type]*node{}), rules: rules}
 }
@@ -68,9 +90,18 @@ type node struct {
 	elem     *node             // of a list
 }
 
+// max is how many elements the list called name may have.
+func (r Rules) max(name string) int {
+	if n, ok := r.MaxItems[name]; ok {
+		return n
+	}
+	return math.MaxInt
+}
+
 type field struct {
-	node  *node
-	index int // bit in a set of the fields seen
+	node     *node
+	index    int // bit in a set of the fields seen
+	maxItems int // of a list
 }
 
 // field returns the field for a name as members yields it; nil if there is none.
@@ -129,7 +160,7 @@ func (n *node) addFields(t reflect.Type, rules Rules, done map[reflect.Type]*nod
 		case name == "":
 			name = f.Name
 		}
-		n.fields[name] = &field{node: build(f.Type, rules, done), index: len(n.names)}
+		n.fields[name] = &field{node: build(f.Type, rules, done), index: len(n.names), maxItems: rules.max(name)}
 		n.names = append(n.names, name)
 	}
 	if len(n.names) > 64 {

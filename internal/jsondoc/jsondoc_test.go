@@ -206,3 +206,32 @@ func FuzzMerge(f *testing.F) {
 		}
 	})
 }
+
+func TestLimits(t *testing.T) {
+	typ := New[doc](Rules{MaxValues: 20, MaxItems: map[string]int{"words": 2}})
+	for _, tc := range []struct {
+		name, in, wantErr string
+	}{
+		{"as many elements as may be", `{"words":["a","b"]}`, ""},
+		{"one more", `{"words":["a","b","c"]}`, "words: 3 elements, and the limit is 2"},
+		{"an escaped name", `{"\u0077ords":["a","b","c"]}`, "words: 3 elements, and the limit is 2"},
+		{"as many values as may be", `{"x":[` + strings.Repeat(`1,`, 17) + `1]}`, ""},
+		{"one more value", `{"x":[` + strings.Repeat(`1,`, 18) + `1]}`, "21 values in one document, and the limit is 20"},
+		{"in an object", `{"x":{` + strings.Repeat(`"a":1,`, 18) + `"a":1}}`, "21 values in one document, and the limit is 20"},
+		{"strings do not count", `{"name":"` + strings.Repeat(`[,\",{`, 50) + `"}`, ""},
+		{"not closed", `{"name":"` + strings.Repeat(`[`, 50), "unexpected end"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			err := typ.Unmarshal([]byte(tc.in), new(doc))
+			if (err == nil) != (tc.wantErr == "") || err != nil && !strings.Contains(err.Error(), tc.wantErr) {
+				t.Errorf("got %v, want %q", err, tc.wantErr)
+			}
+		})
+	}
+	for _, depth := range []int{maxNesting - 1, maxNesting} {
+		err := testType(false).Unmarshal([]byte(`{"x":`+strings.Repeat("[", depth)+strings.Repeat("]", depth)+`}`), new(doc))
+		if (err != nil) != (depth == maxNesting) {
+			t.Errorf("%d lists in each other: %v", depth, err)
+		}
+	}
+}

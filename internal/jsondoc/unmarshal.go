@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
+	"github.com/shale-oci/shale/internal/limit"
 	"github.com/shale-oci/shale/internal/quote"
 )
 
@@ -18,8 +20,14 @@ import (
 //   - members whose name is that of a field in another case,
 //   - the same name twice in an object that the Go type describes,
 //   - objects that lack a required member, and null in their place in a list,
-//   - forbidden members.
+//   - forbidden members,
+//   - more values or elements than [Rules] allow: the error is a [limit.Error].
+//
+// All of that is found out before anything is allocated for a value.
 func (t *Type) Unmarshal(data []byte, v any) error {
+	if err := t.measure(data); err != nil {
+		return err
+	}
 	if !json.Valid(data) {
 		// Only the decoder says what is wrong, and where.
 		if err := json.Unmarshal(data, new(json.RawMessage)); err != nil {
@@ -46,6 +54,32 @@ func (t *Type) Unmarshal(data []byte, v any) error {
 	return nil
 }
 
+// measure counts the values in data, and how deep they are, without a look at
+// whether it is JSON: of what is not, the decoder would find out more slowly.
+func (t *Type) measure(data []byte) error {
+	values, depth := 1, 0
+	for i := 0; i < len(data); i++ {
+		switch data[i] {
+		case '"':
+			for i++; i < len(data) && data[i] != '"'; i++ {
+				if data[i] == '\\' {
+					i++
+				}
+			}
+		case ',':
+			values++
+		case '{', '[':
+			values++
+			if depth++; depth > maxNesting {
+				return &limit.Error{What: "levels of objects and lists in each other", Found: int64(depth), Limit: maxNesting}
+			}
+		case '}', ']':
+			depth--
+		}
+	}
+	return limit.Check("", "values in one document", int64(values), int64(t.rules.MaxValues))
+}
+
 // describe takes the names of Go types out of an error.
 func describe(err error) error {
 	var te *json.UnmarshalTypeError
@@ -68,18 +102,33 @@ func check(data []byte, n *node) error {
 	case dict:
 		return checkDict(data)
 	case list:
-		i := 0
-		for elem := range elements(data) {
-			if n.elem.kind == object && !startsWith(elem, '{') {
-				return fmt.Errorf("element %d is not a JSON object", i)
-			}
-			if err := check(elem, n.elem); err != nil {
-				return fmt.Errorf("element %d: %w", i, err)
-			}
-			i++
-		}
+		return checkList(data, n, math.MaxInt)
 	}
 	return nil
+}
+
+func checkList(data []byte, n *node, most int) error {
+	i := 0
+	for elem := range elements(data) {
+		if i == most {
+			return limit.Check("", "elements", count(data), int64(most))
+		}
+		if n.elem.kind == object && !startsWith(elem, '{') {
+			return fmt.Errorf("element %d is not a JSON object", i)
+		}
+		if err := check(elem, n.elem); err != nil {
+			return fmt.Errorf("element %d: %w", i, err)
+		}
+		i++
+	}
+	return nil
+}
+
+func (f *field) check(value []byte) error {
+	if f.node.kind == list {
+		return checkList(value, f.node, f.maxItems)
+	}
+	return check(value, f.node)
 }
 
 func checkObject(data []byte, n *node) error {
@@ -99,7 +148,7 @@ func checkObject(data []byte, n *node) error {
 			return fmt.Errorf("member %s appears twice", n.names[f.index])
 		}
 		seen |= 1 << f.index
-		if err := check(value, f.node); err != nil {
+		if err := f.check(value); err != nil {
 			return fmt.Errorf("%s: %w", n.names[f.index], err)
 		}
 	}
@@ -109,6 +158,15 @@ func checkObject(data []byte, n *node) error {
 		}
 	}
 	return nil
+}
+
+// count returns the number of elements of the list in data.
+func count(data []byte) int64 {
+	var n int64
+	for range elements(data) {
+		n++
+	}
+	return n
 }
 
 // checkUnknown refuses the name of a field that is written in another case: some
