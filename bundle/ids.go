@@ -8,14 +8,14 @@ import (
 
 	"github.com/shale-oci/shale/internal/userns"
 	"github.com/shale-oci/shale/layer"
-	"github.com/shale-oci/shale/layout"
+	"github.com/shale-oci/shale/stack"
 )
 
 // checkOwners reads all layers, before anything is written, and refuses an image
 // with an owner that no file can have in the process's user namespace. Outside
 // of one, and where owners are mapped or kept in attributes, all are possible or
 // known to be not.
-func checkOwners(ctx context.Context, l *layout.Layout, img *image, m layer.MapOptions) error {
+func checkOwners(ctx context.Context, img *stack.Stack, m layer.MapOptions) error {
 	if !userns.Inside() || m.Rootless || len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0 {
 		return nil
 	}
@@ -23,15 +23,8 @@ func checkOwners(ctx context.Context, l *layout.Layout, img *image, m layer.MapO
 	if err != nil {
 		return err
 	}
-	layers := newLayerReader(l, img, nil, nil)
-	defer layers.close()
-	tree := layer.NewTree()
-	for i := range img.layers {
-		if err := layers.apply(ctx, i, tree, owners{ids}, layer.ApplyOptions{}); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err = img.Tree(ctx, owners{ids}, stack.Options{})
+	return err
 }
 
 // owners is the sink that only looks at who owns what.

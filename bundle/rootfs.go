@@ -11,20 +11,21 @@ import (
 	"github.com/shale-oci/shale/internal/rooted"
 	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/layout"
+	"github.com/shale-oci/shale/stack"
 )
 
 // UnpackRootfs writes the root filesystem of the image that from leads to into
 // the directory dir, which is made, or is there and empty. There is no bundle
 // around it. If it fails or ctx ends, what it made is removed again.
 func UnpackRootfs(ctx context.Context, l *layout.Layout, from layout.Path, dir string, opt UnpackOptions) (err error) {
-	img, err := readImage(ctx, l, from)
+	img, err := stack.Open(ctx, l, from)
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
-	if err := checkOwners(ctx, l, img, opt.Map); err != nil {
+	if err := checkOwners(ctx, img, opt.Map); err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
-	b := &newDir{path: dir, image: img.manifest}
+	b := &newDir{path: dir, image: img.Descriptor}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("unpack into %s: %w", quote.Name(dir), errors.Join(err, b.undo()))
@@ -48,7 +49,7 @@ func UnpackRootfs(ctx context.Context, l *layout.Layout, from layout.Path, dir s
 	if err != nil {
 		return err
 	}
-	if _, err = applyLayers(ctx, l, img, b.dir, opt); err != nil {
+	if _, err = applyLayers(ctx, img, b.dir, opt); err != nil {
 		return errors.Join(err, b.empty(before))
 	}
 	return nil
@@ -71,9 +72,7 @@ func (b *newDir) empty(before rooted.Stat) error {
 }
 
 // applyLayers writes the image's tree below rootfs.
-func applyLayers(
-	ctx context.Context, l *layout.Layout, img *image, rootfs *rooted.Dir, opt UnpackOptions,
-) (_ *layer.Tree, err error) {
+func applyLayers(ctx context.Context, img *stack.Stack, rootfs *rooted.Dir, opt UnpackOptions) (_ *layer.Tree, err error) {
 	disk, err := layer.NewDisk(rootfs, layer.DiskOptions{Map: opt.Map, Warn: opt.Warn})
 	if err != nil {
 		return nil, err
@@ -83,16 +82,9 @@ func applyLayers(
 			disk.Abort()
 		}
 	}()
-	tree := layer.NewTree()
-	layers := newLayerReader(l, img, opt.Warn, opt.Progress)
-	defer layers.close()
-	for i := range img.layers {
-		if err := layers.apply(ctx, i, tree, disk, layer.ApplyOptions{
-			KeepDirlinks: opt.KeepDirlinks,
-			Warn:         opt.Warn,
-		}); err != nil {
-			return nil, err
-		}
+	tree, err := img.Tree(ctx, disk, stack.Options{KeepDirlinks: opt.KeepDirlinks, Warn: opt.Warn, Progress: opt.Progress})
+	if err != nil {
+		return nil, err
 	}
-	return tree, img.inLayer(-1, disk.Finish(ctx, tree))
+	return tree, img.InLayer(disk.Finish(ctx, tree))
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/layout"
 	"github.com/shale-oci/shale/mtree"
+	"github.com/shale-oci/shale/stack"
 )
 
 // ErrExists is returned when the place of a bundle is taken.
@@ -43,14 +44,14 @@ type UnpackOptions struct {
 // which is made if it does not exist. If it fails or ctx ends, what it made is
 // removed again; what was there before is never touched.
 func Unpack(ctx context.Context, l *layout.Layout, from layout.Path, dir string, opt UnpackOptions) (err error) {
-	img, err := readImage(ctx, l, from)
+	img, err := stack.Open(ctx, l, from)
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
-	if err := checkOwners(ctx, l, img, opt.Map); err != nil {
+	if err := checkOwners(ctx, img, opt.Map); err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
-	b, err := newBundle(dir, img.manifest)
+	b, err := newBundle(dir, img.Descriptor)
 	if err != nil {
 		return fmt.Errorf("unpack into %s: %w", quote.Name(dir), err)
 	}
@@ -60,7 +61,7 @@ func Unpack(ctx context.Context, l *layout.Layout, from layout.Path, dir string,
 		}
 		b.close()
 	}()
-	if err := b.unpack(ctx, l, from, img, opt); err != nil {
+	if err := b.unpack(ctx, from, img, opt); err != nil {
 		return fmt.Errorf("unpack into %s: %w", quote.Name(dir), err)
 	}
 	return nil
@@ -161,7 +162,7 @@ func (b *newDir) close() {
 	}
 }
 
-func (b *newDir) unpack(ctx context.Context, l *layout.Layout, from layout.Path, img *image, opt UnpackOptions) error {
+func (b *newDir) unpack(ctx context.Context, from layout.Path, img *stack.Stack, opt UnpackOptions) error {
 	if err := b.dir.Chmod(".", 0o700); err != nil {
 		return err
 	}
@@ -174,12 +175,12 @@ func (b *newDir) unpack(ctx context.Context, l *layout.Layout, from layout.Path,
 		return err
 	}
 	defer rootfs.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
-	tree, err := applyLayers(ctx, l, img, rootfs, opt)
+	tree, err := applyLayers(ctx, img, rootfs, opt)
 	if err != nil {
 		return err
 	}
 	if err := b.create(configName, 0o644, func(w io.Writer) error {
-		return WriteRuntimeConfig(w, &img.config, RuntimeOptions{Map: opt.Map, Rootfs: rootfs, Warn: opt.Warn})
+		return WriteRuntimeConfig(w, &img.Config, RuntimeOptions{Map: opt.Map, Rootfs: rootfs, Warn: opt.Warn})
 	}); err != nil {
 		return err
 	}

@@ -149,7 +149,7 @@ func (a *applier) entry(hdr *tar.Header, body io.Reader) error {
 
 // inode turns a header into an inode, or says why no file can be like that.
 func (a *applier) inode(hdr *tar.Header) (*Inode, error) {
-	ino := &Inode{Mode: uint32(hdr.Mode & 0o7777)}
+	ino := &Inode{Mode: uint32(hdr.Mode & 0o7777), Entry: int32(a.count - 1)}
 	if hdr.Mode < 0 {
 		return nil, fmt.Errorf("%w: %d", ErrMode, hdr.Mode)
 	}

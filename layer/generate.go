@@ -119,12 +119,11 @@ func (g *generator) add(ctx context.Context, c *Change) error {
 	}
 	switch {
 	case c.Opaque:
-		return g.whiteout(path.Join(c.entry(), opaqueMarker))
+		return g.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: path.Join(c.entry(), opaqueMarker)})
 	case c.Deleted && c.entry() == ".":
 		return fmt.Errorf("whiteout: %w", ErrRootType)
 	case c.Deleted:
-		dir, base := splitBase(c.entry())
-		return g.whiteout(path.Join(dir, whiteoutPrefix+base))
+		return writeWhiteout(g.tw, c.entry())
 	}
 	err := g.addPath(ctx, c)
 	if !g.opt.Map.Rootless || !errors.Is(err, unix.EACCES) {
@@ -137,11 +136,6 @@ func (g *generator) add(ctx context.Context, c *Change) error {
 		err = g.addPath(ctx, c)
 	}
 	return errors.Join(err, restore())
-}
-
-// whiteout writes an entry of which only the name counts.
-func (g *generator) whiteout(name string) error {
-	return g.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name})
 }
 
 // open returns the directory that p is in, and p's last component.

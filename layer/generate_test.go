@@ -124,7 +124,7 @@ func sameTrees(t *testing.T, a, b *Tree) {
 	_ = a.Walk(func(n *Node) error {
 		x, y := *n.Inode(), *b.Lookup(n.Path()).Inode()
 		for _, ino := range []*Inode{&x, &y} {
-			ino.Layer, ino.HasDigest, ino.Digest = 0, false, [32]byte{}
+			ino.Layer, ino.Entry, ino.HasDigest, ino.Digest = 0, 0, false, [32]byte{}
 		}
 		if fx, fy := fmt.Sprintf("%+v", x), fmt.Sprintf("%+v", y); fx != fy {
 			t.Errorf("%s:\n%s\n%s", n.Path(), fx, fy)

@@ -3,8 +3,10 @@
 package layer
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"strings"
 
@@ -44,6 +46,33 @@ func (discard) Put(*Node, io.Reader) error { return nil }
 func (discard) Link(_, _ *Node) error { return nil }
 
 func (discard) Remove(*Node) error { return nil }
+
+// NewDigests returns a sink for those who want the tree, and the digests of what
+// its files contain. It is for one tree at a time.
+func NewDigests() Sink {
+	return &digests{hash: sha256.New(), buf: make([]byte, 64<<10)}
+}
+
+type digests struct {
+	discard
+	hash hash.Hash
+	buf  []byte
+}
+
+func (d *digests) Put(n *Node, body io.Reader) error {
+	ino := n.inode
+	if ino.Type != Regular || ino.HasDigest {
+		return nil
+	}
+	d.hash.Reset()
+	// Without the wrappers, io.CopyBuffer would not use the buffer.
+	if _, err := io.CopyBuffer(struct{ io.Writer }{d.hash}, struct{ io.Reader }{body}, d.buf); err != nil {
+		return err
+	}
+	d.hash.Sum(ino.Digest[:0])
+	ino.HasDigest = true
+	return nil
+}
 
 // Errors of entries that cannot be applied.
 var (
@@ -151,7 +180,7 @@ func (t *Tree) parentOf(path string, sink Sink) (*Node, string, error) {
 				return nil, "", err
 			}
 		}
-		implied := &Inode{Type: Directory, Mode: 0o755, Layer: t.layer}
+		implied := &Inode{Type: Directory, Mode: 0o755, Layer: t.layer, Entry: -1}
 		if at.dir, err = t.mkdir(at.dir, name, implied, sink); err != nil {
 			return nil, "", err
 		}
@@ -216,7 +245,8 @@ func (t *Tree) isDirlink(n *Node) bool {
 // directory behind it brings: that is what a kept link gets.
 func relink(old, ino *Inode) *Inode {
 	link := *old
-	link.UID, link.GID, link.Mtime, link.Layer = ino.UID, ino.GID, ino.Mtime, ino.Layer
+	link.UID, link.GID, link.Mtime = ino.UID, ino.GID, ino.Mtime
+	link.Layer, link.Entry = ino.Layer, ino.Entry
 	return &link
 }
 

@@ -90,7 +90,8 @@ func (s *Stream) Finish() error {
 	return nil
 }
 
-// Close stops reading. The blob is not used any more when it returns.
+// Close stops reading. The blob is not used any more when it returns. Closing
+// again does nothing.
 func (s *Stream) Close() {
 	// A stage waits for the one before it, so that the first must end first.
 	for _, ra := range s.stages {
@@ -101,6 +102,7 @@ func (s *Stream) Close() {
 	}
 	if s.closer != nil {
 		s.closer.Close() //nolint:errcheck // what it could say has been said by reading
+		s.closer = nil
 	}
 }
 

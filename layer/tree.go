@@ -60,6 +60,7 @@ type Inode struct {
 	Major, Minor uint32 // of a device
 	Nlink        int32  // names in the tree
 	Layer        int32  // the layer that it comes from, counted from 0; -1 if from none
+	Entry        int32  // the entry of that layer, counted from 0; -1 if it is implied by one
 	Type         Type
 	HasDigest    bool     // Digest is known
 	Digest       [32]byte // SHA-256 of a regular file's content
@@ -191,8 +192,32 @@ type Tree struct {
 // NewTree returns a tree of nothing but its root directory: mode 0755, owned by
 // 0:0, modified at the Unix epoch, until a layer says otherwise.
 func NewTree() *Tree {
-	root := &Node{name: ".", upper: -1, inode: &Inode{Type: Directory, Mode: 0o755, Nlink: 1, Layer: -1}}
+	root := &Node{name: ".", upper: -1, inode: &Inode{Type: Directory, Mode: 0o755, Nlink: 1, Layer: -1, Entry: -1}}
 	return &Tree{root: root, layer: -1, entries: 1}
+}
+
+// Clone returns a tree that is the same and shares nothing with t: layers may be
+// applied to both.
+func (t *Tree) Clone() *Tree {
+	inodes := map[*Inode]*Inode{} // of those with several names
+	return &Tree{root: t.root.clone(nil, inodes), layer: t.layer, entries: t.entries}
+}
+
+func (n *Node) clone(parent *Node, inodes map[*Inode]*Inode) *Node {
+	c := &Node{name: n.name, parent: parent, inode: inodes[n.inode], upper: n.upper}
+	if c.inode == nil {
+		ino := *n.inode
+		c.inode = &ino
+		if ino.Nlink > 1 {
+			inodes[n.inode] = c.inode
+		}
+	}
+	if n.kids != nil {
+		for _, kid := range n.kids.list {
+			c.attach(kid.clone(c, inodes))
+		}
+	}
+	return c
 }
 
 // Root returns the root directory.
@@ -213,6 +238,22 @@ func (t *Tree) Lookup(path string) *Node {
 		}
 	}
 	return n
+}
+
+// Follow returns the node that path leads to, through symbolic links as if the
+// tree's root were the root directory, the last component's too. It is nil if
+// there is none; the error is [ErrSymlinkLoop].
+func (t *Tree) Follow(path string) (*Node, error) {
+	at, err := t.resolve(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(at.missing) == 0:
+		return at.dir, nil
+	case len(at.missing) == 1:
+		return at.dir.child(at.missing[0]), nil // it is a file, or nothing
+	}
+	return nil, nil
 }
 
 // Digest returns the SHA-256 of the regular file at path, if the sink has

@@ -23,13 +23,15 @@ const module = "github.com/shale-oci/shale"
 // ranks lists every package outside of internal/ and test/, whose ranks are 0
 // and above all others. A package without a rank fails the test.
 var ranks = map[string]int{
-	"cmd/shale": 5,
-	"bundle":    4,
-	"pack":      4,
-	"split":     4,
-	"inspect":   4,
-	"transfer":  4,
-	"mutate":    3,
+	"cmd/shale": 7,
+	"backend":   6,
+	"bundle":    5,
+	"pack":      5,
+	"split":     5,
+	"inspect":   5,
+	"transfer":  5,
+	"mutate":    4,
+	"stack":     3,
 	"layer":     2,
 	"mtree":     1,
 	"layout":    1,
@@ -37,7 +39,7 @@ var ranks = map[string]int{
 
 const (
 	internalRank = 0
-	testRank     = 6
+	testRank     = 8
 )
 
 // owners says which packages may import a foreign module, or a part of one:
