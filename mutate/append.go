@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"strconv"
 
-	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shale-oci/shale/layer"
@@ -22,9 +20,6 @@ import (
 // image may say there what it likes.
 const AnnotationPlainSize = "ci.umo.uncompressed_blob_size"
 
-// dockerLayer is Docker's media type of a plain layer.
-const dockerLayer = "application/vnd.docker.image.rootfs.diff.tar"
-
 // AddLayerOptions say what the new layer is.
 type AddLayerOptions struct {
 	// Write writes the tar stream of the layer, uncompressed. What it returns is
@@ -33,6 +28,8 @@ type AddLayerOptions struct {
 	// Compression is that of the blob. Empty means that of the topmost layer that
 	// is compressed, and gzip if none is.
 	Compression layer.Compression
+	// Level is that of the compression, as layer.NewWriter has it; 0 for the default.
+	Level int
 	// History describes how the layer came about. Without it tools that match
 	// layers with history are confused.
 	History *ispec.History
@@ -44,10 +41,8 @@ type AddLayerOptions struct {
 // goes through in one pass, from Write to the blob: nothing of it is kept in
 // memory. The image is to be committed afterwards.
 func (i *Image) AddLayer(ctx context.Context, opt AddLayerOptions) (ispec.Descriptor, error) {
-	config := &i.config.value
-	if layers, ids := len(i.manifest.value.Layers), len(config.RootFS.DiffIDs); layers != ids {
-		return ispec.Descriptor{}, fmt.Errorf("add layer: the config has %d diffIDs for %d layers: %w",
-			ids, layers, layout.ErrInvalid)
+	if err := i.checkLayers(); err != nil {
+		return ispec.Descriptor{}, fmt.Errorf("add layer: %w", err)
 	}
 	if opt.Write == nil {
 		return ispec.Descriptor{}, errors.New("add layer: there is nothing to write it")
@@ -58,32 +53,26 @@ func (i *Image) AddLayer(ctx context.Context, opt AddLayerOptions) (ispec.Descri
 	if err := i.hold(ctx); err != nil {
 		return ispec.Descriptor{}, fmt.Errorf("add layer: %w", err)
 	}
-	blob, err := i.putLayer(ctx, opt)
+	added, err := putLayer(ctx, i.layout, PutLayerOptions{
+		Write: opt.Write, Compression: opt.Compression, Level: opt.Level,
+	})
 	if err != nil {
 		return ispec.Descriptor{}, fmt.Errorf("add layer: %w", err)
 	}
-	base := ispec.MediaTypeImageLayer
-	if i.path.Target().MediaType == layout.MediaTypeDockerManifest {
-		base = dockerLayer
+	if len(opt.Annotations) > 0 {
+		all := maps.Clone(opt.Annotations)
+		maps.Copy(all, added.Descriptor.Annotations)
+		added.Descriptor.Annotations = all
 	}
-	d := ispec.Descriptor{
-		MediaType:   layer.JoinMediaType(base, opt.Compression),
-		Digest:      blob.digest,
-		Size:        blob.size,
-		Annotations: maps.Clone(opt.Annotations),
+	return i.push(added, opt.History), nil
+}
+
+// checkLayers refuses an image to which no layer can be added.
+func (i *Image) checkLayers() error {
+	if layers, ids := len(i.manifest.value.Layers), len(i.config.value.RootFS.DiffIDs); layers != ids {
+		return fmt.Errorf("the config has %d diffIDs for %d layers: %w", ids, layers, layout.ErrInvalid)
 	}
-	if opt.Compression != layer.None {
-		if d.Annotations == nil {
-			d.Annotations = map[string]string{}
-		}
-		d.Annotations[AnnotationPlainSize] = strconv.FormatInt(blob.plainSize, 10)
-	}
-	i.manifest.value.Layers = append(i.manifest.value.Layers, d)
-	config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, blob.diffID)
-	if opt.History != nil {
-		i.addHistory(*opt.History, false)
-	}
-	return d, nil
+	return nil
 }
 
 // defaultCompression returns the compression of the topmost compressed layer. A
@@ -96,43 +85,4 @@ func (i *Image) defaultCompression() layer.Compression {
 		}
 	}
 	return layer.Gzip
-}
-
-// layerBlob is what is known of a layer once it is written.
-type layerBlob struct {
-	digest, diffID  digest.Digest
-	size, plainSize int64 // bytes
-}
-
-// putLayer writes the blob of a layer.
-func (i *Image) putLayer(ctx context.Context, opt AddLayerOptions) (b layerBlob, err error) {
-	blob, err := i.layout.CreateBlob(ctx)
-	if err != nil {
-		return b, err
-	}
-	defer blob.Close() //nolint:errcheck // does nothing once the blob is committed
-	if opt.Compression == layer.None {
-		// Then the diffID is the digest, which the blob counts anyway.
-		if err := opt.Write(blob); err != nil {
-			return b, err
-		}
-		b.digest, b.size, err = blob.Commit(ctx)
-		b.diffID, b.plainSize = b.digest, b.size
-		return b, err
-	}
-	w, err := layer.NewWriter(blob, opt.Compression, 0)
-	if err != nil {
-		return b, err
-	}
-	plain := newHasher()
-	err = opt.Write(io.MultiWriter(plain, w))
-	b.diffID, b.plainSize = plain.sum()
-	if closeErr := w.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return b, err
-	}
-	b.digest, b.size, err = blob.Commit(ctx)
-	return b, err
 }

@@ -84,14 +84,14 @@ func (i *Image) write(ctx context.Context) (ispec.Descriptor, []byte, error) {
 	if err != nil {
 		return target, nil, err
 	}
-	if !bytes.Equal(config, i.config.data) {
+	if i.foreign || !bytes.Equal(config, i.config.data) {
 		if err := i.hold(ctx); err != nil {
 			return target, nil, err
 		}
 		if err := putDocument(ctx, i.layout, config, &i.manifest.value.Config); err != nil {
 			return target, nil, err
 		}
-		i.config.data = config
+		i.config.data, i.foreign = config, false
 	}
 	manifest, err := manifestDoc.Merge(&i.manifest.value, i.manifest.data)
 	if err != nil {
@@ -238,15 +238,23 @@ func (i *Image) hold(ctx context.Context) error {
 	if err := i.layout.Hold(ctx, all...); err != nil {
 		return err
 	}
-	// A gc that came first has removed the documents together with the layers.
-	for _, d := range needed {
+	if err := i.checkThere(ctx, needed); err != nil {
+		return err
+	}
+	i.held = true
+	return nil
+}
+
+// checkThere looks for documents again that were there before gc was kept from them: a gc
+// that came first has removed them together with the layers.
+func (i *Image) checkThere(ctx context.Context, documents []ispec.Descriptor) error {
+	for _, d := range documents {
 		if ok, err := i.layout.HasBlob(ctx, d); err != nil {
 			return err
 		} else if !ok && len(d.Data) == 0 {
 			return fmt.Errorf("blob %s has been removed meanwhile: %w", d.Digest, layout.ErrNotFound)
 		}
 	}
-	i.held = true
 	return nil
 }
 

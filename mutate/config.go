@@ -3,6 +3,7 @@
 package mutate
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -43,6 +44,23 @@ func (i *Image) Set(s Settings) {
 	c.Author = s.Author
 	c.Created = cloneTime(s.Created)
 	i.manifest.value.Annotations = maps.Clone(s.Annotations)
+}
+
+// SetConfig takes over a config from elsewhere, with the members that the image-spec
+// does not know. Its rootfs and its history are not looked at: those of the image stay.
+// So does the platform, if data names none.
+func (i *Image) SetConfig(data []byte) error {
+	var c ispec.Image
+	if err := configDoc.Unmarshal(data, &c); err != nil {
+		return fmt.Errorf("read config: %w", err)
+	}
+	old := &i.config.value
+	c.RootFS, c.History = old.RootFS, old.History
+	if c.OS == "" && c.Architecture == "" {
+		c.Platform = old.Platform
+	}
+	i.config.data, i.config.value, i.foreign = slices.Clone(data), c, true
+	return nil
 }
 
 // DescriptorAnnotations returns a copy of the annotations that the image's descriptor

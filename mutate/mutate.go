@@ -3,8 +3,8 @@
 // Package mutate makes a new image out of an old one: with another layer on top,
 // with another config, or with another history.
 //
-// Start with [Open], or with [New] for an image that has nothing in it yet. Change
-// the [Image] with [Image.AddLayer], [Image.AddHistory] and [Image.Set], and write
+// Start with [Open], or with [New] or [Blank] for an image that has nothing in it yet.
+// Change the [Image] with [Image.AddLayer], [Image.AddHistory] and [Image.Set], and write
 // it with [Image.Commit], which returns the path to the new image. Images for several
 // platforms that one index leads to are changed together with [CommitAll]. A ref never
 // moves here: that is the last step of whoever asked for the change, with
@@ -47,6 +47,7 @@ type Image struct {
 	target   ispec.Descriptor // what is to describe the image
 	platform ispec.Platform   // of the config as it was read
 	held     bool             // whether gc spares what the image consists of
+	foreign  bool             // whether the config was read from elsewhere
 }
 
 // document is a JSON document as it was read and as it is to be.

@@ -24,11 +24,39 @@ type NewOptions struct {
 	Created time.Time
 	// Platform is what the image is for. If nil, the platform of this machine.
 	Platform *ispec.Platform
+	// MediaTypes are those of the image; OCI's if empty.
+	MediaTypes MediaTypes
 }
 
 // New writes the config and the manifest of an image without layers and without
 // history, and returns the descriptor of the manifest. No ref leads to it yet.
 func New(ctx context.Context, l *layout.Layout, opt NewOptions) (ispec.Descriptor, error) {
+	config, manifest := opt.documents()
+	d := ispec.Descriptor{MediaType: manifest.MediaType}
+	var err error
+	if manifest.Config.Digest, manifest.Config.Size, err = l.PutJSON(ctx, config); err != nil {
+		return d, fmt.Errorf("write config of a new image: %w", err)
+	}
+	if d.Digest, d.Size, err = l.PutJSON(ctx, manifest); err != nil {
+		return d, fmt.Errorf("write manifest of a new image: %w", err)
+	}
+	return d, nil
+}
+
+// Blank is [New] and [Open] for those who need no image without layers: nothing is
+// written before [Image.Commit].
+func Blank(l *layout.Layout, opt NewOptions) *Image {
+	i := &Image{layout: l, held: true}
+	i.config.value, i.manifest.value = opt.documents()
+	i.config.data, i.manifest.data = []byte("{}"), []byte("{}")
+	i.platform = clonePlatform(i.config.value.Platform)
+	i.target.MediaType = i.manifest.value.MediaType
+	i.path = layout.Path{i.target}
+	return i
+}
+
+// documents returns the config and the manifest of an image without layers.
+func (opt *NewOptions) documents() (ispec.Image, ispec.Manifest) {
 	config := ispec.Image{
 		Platform: hostPlatform(),
 		RootFS:   ispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{}},
@@ -45,15 +73,10 @@ func New(ctx context.Context, l *layout.Layout, opt NewOptions) (ispec.Descripto
 		Config:    ispec.Descriptor{MediaType: ispec.MediaTypeImageConfig},
 		Layers:    []ispec.Descriptor{},
 	}
-	d := ispec.Descriptor{MediaType: ispec.MediaTypeImageManifest}
-	var err error
-	if manifest.Config.Digest, manifest.Config.Size, err = l.PutJSON(ctx, config); err != nil {
-		return d, fmt.Errorf("write config of a new image: %w", err)
+	if opt.MediaTypes == DockerTypes {
+		manifest.MediaType, manifest.Config.MediaType = layout.MediaTypeDockerManifest, layout.MediaTypeDockerConfig
 	}
-	if d.Digest, d.Size, err = l.PutJSON(ctx, manifest); err != nil {
-		return d, fmt.Errorf("write manifest of a new image: %w", err)
-	}
-	return d, nil
+	return config, manifest
 }
 
 // hostPlatform is the platform of this machine. Only ARM has variants that
