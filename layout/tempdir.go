@@ -34,6 +34,7 @@ type tempDir struct {
 
 	mu   sync.Mutex
 	held map[digest.Digest]bool // what has such a file
+	busy map[digest.Digest]bool // whose beginning somebody is adding to
 }
 
 // openTemp returns the temporary directory, which it makes if there is none yet.
@@ -112,12 +113,15 @@ func sameDir(parent *rooted.Dir, name string, d *rooted.Dir) bool {
 	return err1 == nil && err2 == nil && byName.Dev == byFd.Dev && byName.Ino == byFd.Ino
 }
 
-// closeTemp removes the temporary directory and then drops its lock.
+// closeTemp removes the temporary directory, but for beginnings of blobs that are worth
+// keeping, and then drops its lock.
 func (l *Layout) closeTemp() {
 	l.tempMu.Lock()
 	defer l.tempMu.Unlock()
 	if l.temp != nil {
-		_ = l.dir.RemoveAll(l.temp.name)
+		if !l.temp.keepPartials() {
+			_ = l.dir.RemoveAll(l.temp.name)
+		}
 		closeDir(l.temp.dir)
 		l.temp = nil
 	}
