@@ -3,7 +3,6 @@
 package split
 
 import (
-	"archive/tar"
 	"bufio"
 	"context"
 	"crypto/sha256"
@@ -23,6 +22,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shale-oci/shale/internal/quote"
+	"github.com/shale-oci/shale/internal/tarfile"
 	"github.com/shale-oci/shale/layer"
 )
 
@@ -225,7 +225,7 @@ func layerIDs(diffIDs []digest.Digest) []string {
 }
 
 // file writes one compressed tar.
-func (w *isulaWriter) file(ctx context.Context, name string, fill func(context.Context, *isulaWriter, *tar.Writer) error) (isulaFile, error) {
+func (w *isulaWriter) file(ctx context.Context, name string, fill func(context.Context, *isulaWriter, *tarfile.Writer) error) (isulaFile, error) {
 	if other, ok := w.opt.Rename[name]; ok {
 		w.renamed[name] = true
 		name = other
@@ -245,7 +245,7 @@ func (w *isulaWriter) file(ctx context.Context, name string, fill func(context.C
 		if err != nil {
 			return err
 		}
-		tw := tar.NewWriter(zw)
+		tw := tarfile.NewWriter(zw)
 		err = fill(ctx, w, tw)
 		if err == nil {
 			err = tw.Close()
@@ -271,13 +271,13 @@ type isulaArchive struct {
 	stack   *stack          // nil but for an app
 }
 
-func (a *isulaArchive) write(ctx context.Context, w *isulaWriter, tw *tar.Writer) error {
+func (a *isulaArchive) write(ctx context.Context, w *isulaWriter, tw *tarfile.Writer) error {
 	if a.stack != nil {
 		config, err := a.stack.from.ReadBlob(ctx, a.stack.manifest.Config)
 		if err != nil {
 			return err
 		}
-		if err := tarFile(tw, digest.FromBytes(config).Encoded()+".json", config); err != nil {
+		if err := tw.File(digest.FromBytes(config).Encoded()+".json", config); err != nil {
 			return err
 		}
 	}
@@ -303,7 +303,7 @@ type legacyLayer struct {
 	Config       *ispec.ImageConfig `json:"config,omitzero"`
 }
 
-func (a *isulaArchive) layer(ctx context.Context, w *isulaWriter, tw *tar.Writer, n int, l located) error {
+func (a *isulaArchive) layer(ctx context.Context, w *isulaWriter, tw *tarfile.Writer, n int, l located) error {
 	id := a.ids[n]
 	legacy := legacyLayer{ID: id}
 	if n > 0 {
@@ -317,13 +317,13 @@ func (a *isulaArchive) layer(ctx context.Context, w *isulaWriter, tw *tar.Writer
 	if err != nil {
 		return err
 	}
-	if err := tarDir(tw, id); err != nil {
+	if err := tw.Dir(id); err != nil {
 		return err
 	}
-	if err := tarFile(tw, id+"/VERSION", []byte("1.0")); err != nil {
+	if err := tw.File(id+"/VERSION", []byte("1.0")); err != nil {
 		return err
 	}
-	if err := tarFile(tw, id+"/json", doc); err != nil {
+	if err := tw.File(id+"/json", doc); err != nil {
 		return err
 	}
 	return w.plainLayer(ctx, tw, id+"/layer.tar", l, a.diffIDs[n])
@@ -331,7 +331,7 @@ func (a *isulaArchive) layer(ctx context.Context, w *isulaWriter, tw *tar.Writer
 
 // plainLayer writes a layer as a plain tar. A tar needs to know the size of a member
 // first, which only a temporary file tells.
-func (w *isulaWriter) plainLayer(ctx context.Context, tw *tar.Writer, name string, l located, diffID digest.Digest) (err error) {
+func (w *isulaWriter) plainLayer(ctx context.Context, tw *tarfile.Writer, name string, l located, diffID digest.Digest) (err error) {
 	_, compression, err := layer.SplitMediaType(l.desc.MediaType)
 	if err != nil {
 		return err
@@ -363,11 +363,7 @@ func (w *isulaWriter) plainLayer(ctx context.Context, tw *tar.Writer, name strin
 	if _, err := temp.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	if err := tw.WriteHeader(tarHeader(name, size)); err != nil {
-		return err
-	}
-	_, err = io.Copy(tw, contextReader{ctx, temp})
-	return err
+	return tw.Stream(ctx, name, size, temp, nil)
 }
 
 // dockerManifest is an entry of manifest.json in a docker-archive.
@@ -378,7 +374,7 @@ type dockerManifest struct {
 }
 
 // index writes what makes the three parts together a docker-archive.
-func (a *isulaArchive) index(ctx context.Context, tw *tar.Writer) error {
+func (a *isulaArchive) index(ctx context.Context, tw *tarfile.Writer) error {
 	config, err := a.stack.from.ReadBlob(ctx, a.stack.manifest.Config)
 	if err != nil {
 		return err
@@ -393,7 +389,7 @@ func (a *isulaArchive) index(ctx context.Context, tw *tar.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := tarFile(tw, "manifest.json", manifest); err != nil {
+	if err := tw.File("manifest.json", manifest); err != nil {
 		return err
 	}
 	colon := strings.LastIndex(a.name, ":")
@@ -401,7 +397,7 @@ func (a *isulaArchive) index(ctx context.Context, tw *tar.Writer) error {
 	if err != nil {
 		return err
 	}
-	return tarFile(tw, "repositories", repositories)
+	return tw.File("repositories", repositories)
 }
 
 // isIsula reports whether a directory holds what isula-build has written.

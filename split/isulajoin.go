@@ -26,6 +26,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shale-oci/shale/internal/quote"
+	"github.com/shale-oci/shale/internal/tarfile"
 	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/layout"
 )
@@ -369,7 +370,7 @@ func (c *isulaContent) add(h *tar.Header, name string, r io.Reader) error {
 	if name != "manifest.json" && name != "repositories" && !configMember.MatchString(name) {
 		return refuse("has no place in an image")
 	}
-	if h.Typeflag != tar.TypeReg || sparse(h) {
+	if h.Typeflag != tar.TypeReg || tarfile.Sparse(h) {
 		return refuse("not a regular file")
 	}
 	if h.Size > maxIsulaDocument {
@@ -408,7 +409,7 @@ func (c *isulaContent) addLayer(h *tar.Header, id string) error {
 	if _, twice := c.layers[id]; twice {
 		return errorf(ErrInvalid, "entry %s: it is there twice", quote.Name(h.Name))
 	}
-	if sparse(h) {
+	if tarfile.Sparse(h) {
 		return errorf(ErrInvalid, "entry %s: a sparse file", quote.Name(h.Name))
 	}
 	c.layers[id] = target

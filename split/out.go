@@ -145,11 +145,11 @@ func (o *opened) openVolumes(ctx context.Context) error {
 		return err
 	}
 	o.volumes = set
-	all, err := indexTar(ctx, o.path+".*", set, set.size())
+	all, err := readTar(ctx, o.path+".*", set)
 	if err != nil {
 		return err
 	}
-	if o.doc, err = all.file(FileName, maxFile); err != nil {
+	if o.doc, err = (tarSource{all}).file(FileName, maxFile); err != nil {
 		return err
 	}
 	if o.file, err = ParseFile(o.doc); err != nil {
@@ -157,8 +157,8 @@ func (o *opened) openVolumes(ctx context.Context) error {
 	}
 	for _, t := range o.file.Tiers {
 		if o.sources[t.Name] == nil {
-			if s := all.below(t.Name); s != nil {
-				o.sources[t.Name] = s
+			if sub := all.Sub(t.Name); sub != nil {
+				o.sources[t.Name] = tarSource{sub}
 			}
 		}
 	}

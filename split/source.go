@@ -3,18 +3,13 @@
 package split
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
-	"strings"
 
-	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
@@ -59,102 +54,44 @@ func (s dirSource) file(name string, limit int64) ([]byte, error) {
 }
 
 // tarSource is a layout in a tar.
-type tarSource struct {
-	path    string
-	r       io.ReaderAt
-	members map[string]span
-	closer  io.Closer // may be nil
+type tarSource struct{ a *layout.Archive }
+
+func (s tarSource) where() string { return s.a.Path() }
+func (s tarSource) close()        { _ = s.a.Close() } // it was only read from
+
+func (s tarSource) has(ctx context.Context, d ispec.Descriptor) (bool, error) {
+	return s.a.HasBlob(ctx, d)
 }
 
-// span is where the content of a member is in a tar.
-type span struct{ off, size int64 }
-
-func (s *tarSource) where() string { return s.path }
-
-func (s *tarSource) close() {
-	if s.closer != nil {
-		_ = s.closer.Close() // it was only read from
-	}
+func (s tarSource) open(ctx context.Context, d ispec.Descriptor) (io.ReadCloser, error) {
+	return s.a.OpenBlob(ctx, d)
 }
 
-func (s *tarSource) has(_ context.Context, d ispec.Descriptor) (bool, error) {
-	m, ok := s.members[blobName(d.Digest)]
-	return ok && m.size == d.Size, nil
+func (s tarSource) copyTo(ctx context.Context, l *layout.Layout, d ispec.Descriptor, opt *layout.CopyOptions) (layout.CopyMethod, error) {
+	return s.a.CopyBlob(ctx, l, d, opt)
 }
 
-func (s *tarSource) open(ctx context.Context, d ispec.Descriptor) (io.ReadCloser, error) {
-	m, ok := s.members[blobName(d.Digest)]
-	if !ok {
-		return nil, errorf(layout.ErrNotFound, "blob %s is not in %s", d.Digest, quote.Name(s.path))
+func (s tarSource) file(name string, limit int64) ([]byte, error) {
+	data, err := s.a.ReadFile(name, limit)
+	if errors.Is(err, layout.ErrTooLarge) {
+		err = errorf(ErrInvalid, "%w", err)
 	}
-	if m.size != d.Size {
-		return nil, errorf(layout.ErrSize, "blob %s in %s has %d bytes, not %d", d.Digest, quote.Name(s.path), m.size, d.Size)
-	}
-	return &verifying{
-		r: contextReader{ctx, io.NewSectionReader(s.r, m.off, m.size)}, want: d.Digest, verifier: d.Digest.Verifier(),
-	}, nil
-}
-
-func (s *tarSource) copyTo(ctx context.Context, l *layout.Layout, d ispec.Descriptor, opt *layout.CopyOptions) (layout.CopyMethod, error) {
-	m, ok := s.members[blobName(d.Digest)]
-	if !ok {
-		return "", errorf(layout.ErrNotFound, "blob %s is not in %s", d.Digest, quote.Name(s.path))
-	}
-	r := io.Reader(io.NewSectionReader(s.r, m.off, m.size))
-	if opt.Report != nil {
-		r = &reporting{r, opt.Report}
-	}
-	put := l.PutVerified
-	if opt.Replace {
-		put = l.ReplaceVerified
-	}
-	return layout.Copied, put(ctx, d, contextReader{ctx, r})
-}
-
-func (s *tarSource) file(name string, limit int64) ([]byte, error) {
-	m, ok := s.members[name]
-	if !ok {
-		return nil, fmt.Errorf("%s in %s: %w", name, quote.Name(s.path), fs.ErrNotExist)
-	}
-	if m.size > limit {
-		return nil, errorf(ErrInvalid, "%s in %s is larger than the limit of %d bytes", name, quote.Name(s.path), limit)
-	}
-	data := make([]byte, m.size)
-	_, err := io.ReadFull(io.NewSectionReader(s.r, m.off, m.size), data)
 	return data, err
 }
 
-// below returns what is in the directory dir of the tar; nil if there is nothing.
-func (s *tarSource) below(dir string) *tarSource {
-	sub := &tarSource{path: s.path + " (" + dir + "/)", r: s.r, members: map[string]span{}}
-	for name, m := range s.members {
-		if rest, ok := strings.CutPrefix(name, dir+"/"); ok {
-			sub.members[rest] = m
-		}
-	}
-	if len(sub.members) == 0 {
-		return nil
-	}
-	return sub
+// readTar makes a source of a tar that is open.
+func readTar(ctx context.Context, where string, r layout.SizedReaderAt) (*layout.Archive, error) {
+	a, err := layout.ReadArchive(ctx, where, r, nil)
+	return a, damagedTar(err)
 }
 
-// verifying checks a digest at the end of what it reads.
-type verifying struct {
-	r        io.Reader
-	want     digest.Digest
-	verifier digest.Verifier
-}
-
-func (v *verifying) Read(p []byte) (int, error) {
-	n, err := v.r.Read(p)
-	_, _ = v.verifier.Write(p[:n]) // a hash takes everything
-	if errors.Is(err, io.EOF) && !v.verifier.Verified() {
-		err = errorf(layout.ErrDigest, "blob %s: the content has another digest", v.want)
+// damagedTar says of a tar which is none that it is damaged: Split has written one.
+func damagedTar(err error) error {
+	if errors.Is(err, layout.ErrInvalid) {
+		return errorf(ErrDamaged, "%w", err)
 	}
-	return n, err
+	return err
 }
-
-func (v *verifying) Close() error { return nil }
 
 // reporting reports what is read.
 type reporting struct {
@@ -166,56 +103,6 @@ func (r *reporting) Read(p []byte) (int, error) {
 	n, err := r.r.Read(p)
 	r.report(n)
 	return n, err
-}
-
-// maxMembers is how many members a tar may have that Split could have written.
-const maxMembers = 1 << 20
-
-// indexTar lists the regular files in a tar. Names lead nowhere: they are only ever
-// compared. Other types than files and directories are refused, like names that
-// occur twice.
-func indexTar(ctx context.Context, where string, r io.ReaderAt, size int64) (*tarSource, error) {
-	s := &tarSource{path: where, r: r, members: map[string]span{}}
-	section := io.NewSectionReader(r, 0, size)
-	tr := tar.NewReader(section)
-	for n := 0; ; n++ {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return s, nil
-		}
-		if err == nil && n == maxMembers {
-			err = fmt.Errorf("more than %d members", maxMembers)
-		}
-		if err != nil {
-			return nil, errorf(ErrDamaged, "read %s: %w", quote.Name(where), err)
-		}
-		if h.Typeflag == tar.TypeDir {
-			continue
-		}
-		off, err := section.Seek(0, io.SeekCurrent)
-		if err != nil {
-			return nil, err
-		}
-		name := path.Clean(h.Name)
-		_, twice := s.members[name]
-		if twice || h.Typeflag != tar.TypeReg || sparse(h) || h.Size > size-off {
-			return nil, errorf(ErrDamaged, "read %s: %s cannot be in a layout", quote.Name(where), quote.Name(h.Name))
-		}
-		s.members[name] = span{off, h.Size}
-	}
-}
-
-// sparse reports whether a member is larger than what is in the tar.
-func sparse(h *tar.Header) bool {
-	for key := range h.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return true
-		}
-	}
-	return false
 }
 
 // openSource opens what is given for one tier: a layout, a tar with one in it, or an
@@ -243,20 +130,11 @@ func openSource(ctx context.Context, where, tier string) (source, error) {
 }
 
 func openTar(ctx context.Context, where string) (source, error) {
-	f, err := openRegular(where)
+	a, err := layout.OpenArchive(ctx, where, nil)
 	if err != nil {
-		return nil, err
+		return nil, damagedTar(err)
 	}
-	info, err := f.Stat()
-	if err == nil {
-		var s *tarSource
-		if s, err = indexTar(ctx, where, f, info.Size()); err == nil {
-			s.closer = f
-			return s, nil
-		}
-	}
-	_ = f.Close() // it was only read from
-	return nil, err
+	return tarSource{a}, nil
 }
 
 // openRegular opens a regular file, without waiting for the other end of a FIFO.

@@ -292,7 +292,7 @@ func TestEmbeddedData(t *testing.T) {
 	want := ocitest.Image{Layers: [][]byte{tarOf("a"), config}, Compression: "none", Edit: func(_ *ispec.Image, m *ispec.Manifest) {
 		m.Layers[1].Data = config
 	}}.Write(t, dir, "data")
-	must(t, os.Remove(filepath.Join(dir, blobName(digest.FromBytes(config)))))
+	must(t, os.Remove(filepath.Join(dir, "blobs/sha256", digest.FromBytes(config).Encoded())))
 	l := openLayout(t, dir)
 	for _, format := range []Format{FormatLayout, FormatArchive} {
 		path := splitTo(t, Options{Images: []Image{{l, "data"}}, Format: format})
@@ -313,7 +313,7 @@ func TestForeignLayer(t *testing.T) {
 	want := write(t, dir, "app", ocitest.Image{Layers: [][]byte{tarOf("a"), foreign}, Edit: func(_ *ispec.Image, m *ispec.Manifest) {
 		m.Layers[1].URLs = []string{"https://example.com/layer"}
 	}}, "gzip", "none")
-	must(t, os.Remove(filepath.Join(dir, blobName(digest.FromBytes(foreign)))))
+	must(t, os.Remove(filepath.Join(dir, "blobs/sha256", digest.FromBytes(foreign).Encoded())))
 	l := openLayout(t, dir)
 	told := ""
 	path := splitTo(t, Options{Images: []Image{{l, "app"}}, Warn: func(msg string) { told = msg }})

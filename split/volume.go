@@ -3,8 +3,6 @@
 package split
 
 import (
-	"archive/tar"
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -20,6 +18,7 @@ import (
 	"strings"
 
 	"github.com/shale-oci/shale/internal/quote"
+	"github.com/shale-oci/shale/layout"
 )
 
 // Volumes are one tar of all that an OUT holds, split.json first, cut into files
@@ -39,14 +38,10 @@ func (w *writer) volumes(ctx context.Context, dir string, out *Out, doc []byte) 
 	}
 	base := filepath.Base(w.out)
 	v := &volumeWriter{path: filepath.Join(dir, base), limit: w.opt.MaxSize}
-	buf := bufio.NewWriterSize(v, 1<<20)
-	tw := tar.NewWriter(buf)
-	err := w.tarOut(ctx, tw, out, doc)
+	aw := layout.NewArchiveWriter(v)
+	err := w.archiveOut(ctx, aw, out, doc)
 	if err == nil {
-		err = tw.Close()
-	}
-	if err == nil {
-		err = buf.Flush()
+		err = aw.Close()
 	}
 	if err = both(err, v.end()); err != nil {
 		return err
@@ -54,13 +49,13 @@ func (w *writer) volumes(ctx context.Context, dir string, out *Out, doc []byte) 
 	return writeFile(checksumName(v.path), v.sums.Bytes())
 }
 
-func (w *writer) tarOut(ctx context.Context, tw *tar.Writer, out *Out, doc []byte) error {
-	if err := tarFile(tw, FileName, doc); err != nil {
+func (w *writer) archiveOut(ctx context.Context, aw *layout.ArchiveWriter, out *Out, doc []byte) error {
+	if err := aw.File(FileName, doc); err != nil {
 		return err
 	}
 	for i := range out.Tiers {
 		if t := &out.Tiers[i]; t.index != nil {
-			if err := w.tarTier(ctx, tw, t.Name, t, doc); err != nil {
+			if err := w.archiveTier(ctx, aw, t.Name, t, doc); err != nil {
 				return fmt.Errorf("tier %s: %w", t.Name, err)
 			}
 		}
@@ -185,11 +180,12 @@ func (s *volumeSet) add(ctx context.Context, path, want string) error {
 		return errorf(ErrDamaged, "volume %s is damaged: its %d bytes have the checksum %s, not %s as in %s",
 			quote.Name(path), n, got, want, quote.Name(s.list))
 	}
-	s.ends = append(s.ends, s.size()+n)
+	s.ends = append(s.ends, s.Size()+n)
 	return nil
 }
 
-func (s *volumeSet) size() int64 {
+// Size implements [layout.SizedReaderAt].
+func (s *volumeSet) Size() int64 {
 	if len(s.ends) == 0 {
 		return 0
 	}
