@@ -4,7 +4,6 @@ package layout
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,8 +104,7 @@ func newArchive(name string, r io.ReaderAt, members map[string]tarfile.Member, o
 	if opt != nil {
 		a.opt = *opt
 	}
-	a.opt.MaxIndex = cmp.Or(a.opt.MaxIndex, DefaultMaxIndex)
-	a.opt.MaxDocument = cmp.Or(a.opt.MaxDocument, DefaultMaxDocument)
+	a.opt.setDefaults()
 	return a
 }
 
@@ -142,19 +140,15 @@ func (a *Archive) Index(ctx context.Context) (ispec.Index, error) {
 	if err := ctx.Err(); err != nil {
 		return ispec.Index{}, opError("read archive", a.path, err)
 	}
-	data, err := a.ReadFile(ispec.ImageLayoutFile, maxLayoutFile)
-	var header ispec.ImageLayout
+	data, err := a.readFile(ispec.ImageLayoutFile, sizeLimit{max: maxLayoutFile})
 	if err == nil {
-		err = layoutDoc.Unmarshal(data, &header)
-	}
-	if err == nil && header.Version != ispec.ImageLayoutVersion {
-		err = fmt.Errorf("version %s is not supported, only %s is", quote.Name(header.Version), ispec.ImageLayoutVersion)
+		err = checkLayoutFile(data)
 	}
 	if err != nil {
-		return ispec.Index{}, opError("read archive", a.path, notLayout(ispec.ImageLayoutFile, reasonOf(err)))
+		return ispec.Index{}, opError("read archive", a.path, notLayout(ispec.ImageLayoutFile, err))
 	}
-	if data, err = a.ReadFile(ispec.ImageIndexFile, a.opt.MaxIndex); err != nil {
-		return ispec.Index{}, opError("read archive", a.path, notLayout(ispec.ImageIndexFile, reasonOf(err)))
+	if data, err = a.readFile(ispec.ImageIndexFile, a.opt.indexLimit()); err != nil {
+		return ispec.Index{}, opError("read archive", a.path, notLayout(ispec.ImageIndexFile, err))
 	}
 	index, err := parseIndex(data, ispec.MediaTypeImageIndex)
 	if err != nil {
@@ -163,32 +157,25 @@ func (a *Archive) Index(ctx context.Context) (ispec.Index, error) {
 	return index, opError("read archive", a.path, err)
 }
 
-// reasonOf returns the cause of an [Error].
-func reasonOf(err error) error {
-	var e *Error
-	if errors.As(err, &e) {
-		return e.Err
-	}
-	return err
-}
-
 // ReadFile returns the content of the file called name, a slash-separated path as
 // it stands in the archive. The error is ErrNotFound if there is none, and
-// ErrTooLarge if it has more than limit bytes.
-func (a *Archive) ReadFile(name string, limit int64) ([]byte, error) {
+// ErrTooLarge if it has more than most bytes.
+func (a *Archive) ReadFile(name string, most int64) ([]byte, error) {
+	data, err := a.readFile(name, sizeLimit{max: most})
+	return data, opError("read "+quote.Name(name)+" in", a.path, err)
+}
+
+func (a *Archive) readFile(name string, most sizeLimit) ([]byte, error) {
 	m, ok := a.members[name]
 	if !ok {
-		return nil, opError("read "+quote.Name(name)+" in", a.path, as(ErrNotFound, fs.ErrNotExist))
+		return nil, as(ErrNotFound, fs.ErrNotExist)
 	}
-	if m.Size > limit {
-		return nil, opError("read "+quote.Name(name)+" in", a.path,
-			as(ErrTooLarge, fmt.Errorf("larger than the limit of %d bytes", limit)))
+	if err := most.check(m.Size); err != nil {
+		return nil, err
 	}
 	data := make([]byte, m.Size)
-	if _, err := io.ReadFull(a.section(m), data); err != nil {
-		return nil, opError("read "+quote.Name(name)+" in", a.path, cause(err))
-	}
-	return data, nil
+	_, err := io.ReadFull(a.section(m), data)
+	return data, cause(err)
 }
 
 func (a *Archive) section(m tarfile.Member) *io.SectionReader {
@@ -218,8 +205,16 @@ func (a *Archive) OpenBlob(ctx context.Context, d ispec.Descriptor) (*BlobReader
 	return &BlobReader{ctx: ctx, src: src, alg: alg, hash: newHash(alg), desc: d, left: d.Size}, nil
 }
 
+// Section returns the content of the blob that d describes where it is, for those who
+// need a part of it: the size is right, and the digest is not looked at. The errors are
+// those of [Archive.OpenBlob].
+func (a *Archive) Section(ctx context.Context, d ispec.Descriptor) (*io.SectionReader, error) {
+	_, r, err := a.blob(ctx, d)
+	return r, opError("open blob", string(d.Digest), err)
+}
+
 // blob returns the content of a blob, not verified.
-func (a *Archive) blob(ctx context.Context, d ispec.Descriptor) (digest.Algorithm, io.Reader, error) {
+func (a *Archive) blob(ctx context.Context, d ispec.Descriptor) (digest.Algorithm, *io.SectionReader, error) {
 	if err := ctx.Err(); err != nil {
 		return "", nil, err
 	}
@@ -231,7 +226,7 @@ func (a *Archive) blob(ctx context.Context, d ispec.Descriptor) (digest.Algorith
 		return "", nil, err
 	}
 	if len(d.Data) > 0 {
-		return alg, bytes.NewReader(d.Data), nil
+		return alg, io.NewSectionReader(bytes.NewReader(d.Data), 0, d.Size), nil
 	}
 	m, ok := a.members[blobPath(alg, name)]
 	switch {
@@ -245,9 +240,8 @@ func (a *Archive) blob(ctx context.Context, d ispec.Descriptor) (digest.Algorith
 
 // ReadBlob returns the whole blob that d describes, as [Layout.ReadBlob] does.
 func (a *Archive) ReadBlob(ctx context.Context, d ispec.Descriptor) ([]byte, error) {
-	if d.Size > a.opt.MaxDocument {
-		return nil, opError("read blob", string(d.Digest),
-			as(ErrTooLarge, fmt.Errorf("%d bytes are more than the limit of %d", d.Size, a.opt.MaxDocument)))
+	if err := a.opt.documentLimit().check(d.Size); err != nil {
+		return nil, opError("read blob", string(d.Digest), err)
 	}
 	r, err := a.OpenBlob(ctx, d)
 	if err != nil {
@@ -275,7 +269,7 @@ func (a *Archive) CopyBlob(ctx context.Context, l *Layout, d ispec.Descriptor, o
 }
 
 func (a *Archive) copyBlob(ctx context.Context, l *Layout, d ispec.Descriptor, opt *CopyOptions) (CopyMethod, error) {
-	_, r, err := a.blob(ctx, d)
+	_, section, err := a.blob(ctx, d)
 	if err != nil {
 		return "", err
 	}
@@ -287,8 +281,9 @@ func (a *Archive) copyBlob(ctx context.Context, l *Layout, d ispec.Descriptor, o
 			return Kept, nil
 		}
 	}
+	var r io.Reader = section
 	if opt.Report != nil {
-		r = &countingReader{r, opt.Report}
+		r = &countingReader{section, opt.Report}
 	}
 	return Copied, l.putVerified(ctx, d, r, opt.Replace)
 }

@@ -98,13 +98,8 @@ func (l *Layout) check() error {
 	if err != nil {
 		return notLayout(ispec.ImageLayoutFile, err)
 	}
-	var header ispec.ImageLayout
-	if err := layoutDoc.Unmarshal(data, &header); err != nil {
+	if err := checkLayoutFile(data); err != nil {
 		return notLayout(ispec.ImageLayoutFile, err)
-	}
-	if header.Version != ispec.ImageLayoutVersion {
-		return notLayout(ispec.ImageLayoutFile, fmt.Errorf("version %s is not supported, only %s is",
-			quote.Name(header.Version), ispec.ImageLayoutVersion))
 	}
 	dirStat, err := l.dir.Lstat(".")
 	if err != nil {
@@ -125,6 +120,18 @@ func (l *Layout) check() error {
 	}
 	if err != nil {
 		return notLayout(ispec.ImageIndexFile, err)
+	}
+	return nil
+}
+
+// checkLayoutFile looks at the content of oci-layout.
+func checkLayoutFile(data []byte) error {
+	var header ispec.ImageLayout
+	if err := layoutDoc.Unmarshal(data, &header); err != nil {
+		return err
+	}
+	if header.Version != ispec.ImageLayoutVersion {
+		return fmt.Errorf("version %s is not supported, only %s is", quote.Name(header.Version), ispec.ImageLayoutVersion)
 	}
 	return nil
 }
