@@ -23,6 +23,7 @@ const (
 	rootfsName = "rootfs"
 	configName = "config.json"
 	metaName   = "umoci.json"
+	metaTemp   = "." + metaName + ".new" // until it is complete
 )
 
 // metaVersion is the only version of umoci.json there is.

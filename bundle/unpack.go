@@ -128,7 +128,7 @@ func (b *newDir) checkFree() error {
 	if _, err := b.dir.Lstat(metaName); errors.Is(err, fs.ErrNotExist) {
 		hint = fmt.Sprintf(" (there is no %s, so an unpack was interrupted here or something else made it: remove it to go on)", metaName)
 	}
-	for _, name := range []string{configName, rootfsName, metaName, mtreeName(b.image), statName(b.image)} {
+	for _, name := range []string{configName, rootfsName, metaName, metaTemp, mtreeName(b.image), statName(b.image)} {
 		_, err := b.dir.Lstat(name)
 		switch {
 		case err == nil:
@@ -187,8 +187,16 @@ func (b *newDir) unpack(ctx context.Context, from layout.Path, img *stack.Stack,
 	if err := b.writeFacts(ctx, rootfs, tree, opt); err != nil {
 		return err
 	}
-	meta := Meta{From: from, Map: opt.Map}
-	return b.create(metaName, 0o644, meta.writeTo)
+	return b.writeMeta(&Meta{From: from, Map: opt.Map})
+}
+
+// writeMeta says that the bundle is whole: umoci.json appears last, and complete.
+func (b *newDir) writeMeta(m *Meta) error {
+	if err := b.create(metaTemp, 0o644, m.writeTo); err != nil {
+		return err
+	}
+	b.files = append(b.files, metaName)
+	return b.dir.Rename(metaTemp, b.dir, metaName)
 }
 
 // writeFacts writes the mtree manifest and the stat cache. No file is read for

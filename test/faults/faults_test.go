@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package faults disturbs shale while it works: it is killed at each of its
+// system calls, calls fail, disks are full, others write at the same time. What
+// must hold afterwards is in judge.
+//
+// The faults are those of the letter S in the list of cases that test/hostile has.
+// All of them are run with SHALE_FAULTS=all, as make faults does; without it a
+// sample is, which is another one each time, and told with its seed. SHALE_SEED
+// draws the same one again.
+package faults
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/shale-oci/shale/layout"
+	"github.com/shale-oci/shale/test/ocitest"
+)
+
+// shale is the program.
+var shale string
+
+// all says that everything is to be run.
+var all = os.Getenv("SHALE_FAULTS") == "all"
+
+// seed draws the sample.
+var seed = func() uint64 {
+	if n, err := strconv.ParseUint(os.Getenv("SHALE_SEED"), 10, 64); err == nil {
+		return n
+	}
+	return uint64(time.Now().UnixNano())
+}()
+
+func TestMain(m *testing.M) {
+	os.Exit(buildAndRun(m))
+}
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "shale-faults-")
+	if err == nil {
+		defer os.RemoveAll(dir) // only the program
+		err = build(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if !all {
+		fmt.Printf("a sample of all faults, drawn with SHALE_SEED=%d; make faults runs all\n", seed)
+	}
+	return m.Run()
+}
+
+func build(dir string) error {
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	cmd := exec.Command("go", "build", "-o", dir+"/", "github.com/shale-oci/shale/cmd/shale")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	shale = filepath.Join(dir, "shale")
+	return nil
+}
+
+// sample returns the numbers from 1 to n, or some of them.
+func sample(name string, n, some int) []int {
+	rng := rand.New(rand.NewPCG(seed, uint64(len(name))+uint64(n)<<8))
+	numbers := rng.Perm(n)
+	if !all && n > some {
+		numbers = numbers[:some]
+	}
+	for i := range numbers {
+		numbers[i]++
+	}
+	slices.Sort(numbers)
+	return numbers
+}
+
+// pick returns the larger number if all is to be run.
+func pick(some, whole int) int {
+	if all {
+		return whole
+	}
+	return some
+}
+
+// scratch returns a directory, in memory where there is one.
+func scratch(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "shale-faults-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { remove(t, dir) })
+	return dir
+}
+
+// remove removes a tree in which there may be directories without permissions.
+func remove(t testing.TB, dir string) {
+	t.Helper()
+	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			return os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	must(t, os.RemoveAll(dir))
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// victim is a command that is disturbed. It works in a directory with
+//
+//	layout   with the tags base and other, garbage, and a stale temporary directory
+//	bundle   of base, with changes
+//	out      what split has made of base
+//	site     a layout with the tag other
+type victim struct {
+	name string
+	line string
+	// target is the layout that it changes; makes is a directory that it makes, or
+	// what it writes besides.
+	target, makes string
+	// adds is the tag that it adds to the target, if it does.
+	adds string
+}
+
+// victims are the commands that write.
+var victims = []victim{
+	{name: "tag", line: "tag --image layout:base new", target: "layout", adds: "new"},
+	{name: "rm", line: "rm --image layout:new", target: "layout"},
+	{name: "new", line: "new --image layout:new", target: "layout", adds: "new"},
+	{name: "config", line: "config --image layout:base --tag new --author me", target: "layout", adds: "new"},
+	{name: "insert", line: "insert --image layout:base --tag new file /file", target: "layout", adds: "new"},
+	{name: "repack", line: "repack --image layout:new bundle", target: "layout", adds: "new"},
+	{name: "gc", line: "gc --layout layout", target: "layout"},
+	{name: "split", line: "split --image layout:base --base layout:other made", target: "layout", makes: "made"},
+	{name: "join", line: "join out --image site:new", target: "site", adds: "new"},
+	{name: "init", line: "init --layout made", target: "layout", makes: "made"},
+	{name: "unpack", line: "unpack --image layout:base made", target: "layout", makes: "made"},
+}
+
+// template is the directory that victims work in, made once.
+var template = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp(filepath.Dir(shale), "template-")
+	if err != nil {
+		return "", err
+	}
+	low := ocitest.Layer(ocitest.Dir("etc", 0o755), ocitest.File("etc/passwd", "root:x:0:0::/:/bin/sh\n", 0o644))
+	high := ocitest.Layer(ocitest.Dir("d", 0o755), ocitest.File("d/f", strings.Repeat("f", 300_000), 0o644), ocitest.Symlink("l", "d/f"), ocitest.Hardlink("d/h", "d/f"))
+	for _, put := range []struct {
+		where, tag string
+		image      ocitest.Image
+	}{
+		{"layout", "base", ocitest.Image{Layers: [][]byte{low, high}}},
+		{"layout", "other", ocitest.Image{Layers: [][]byte{low}}},
+		{"layout", "garbage", ocitest.Image{Layers: [][]byte{low, high, high}, Author: "nobody"}},
+		{"site", "other", ocitest.Image{Layers: [][]byte{low}}},
+	} {
+		if _, err := ocitest.Put(filepath.Join(dir, put.where), put.tag, put.image); err != nil {
+			return "", err
+		}
+	}
+	for _, line := range []string{
+		"rm --image layout:garbage", "unpack" + rootless() + " --image layout:base bundle",
+		"split --image layout:base --base layout:other out",
+	} {
+		if out, err := command(dir, line).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%s: %w: %s", line, err, out)
+		}
+	}
+	return dir, errorsOf(
+		os.WriteFile(filepath.Join(dir, "bundle/rootfs/new"), []byte(strings.Repeat("new\n", 50_000)), 0o644),
+		os.Remove(filepath.Join(dir, "bundle/rootfs/etc/passwd")),
+		os.WriteFile(filepath.Join(dir, "file"), []byte("inserted\n"), 0o644),
+		os.Mkdir(filepath.Join(dir, "layout/.shale-stale"), 0o755),
+		os.WriteFile(filepath.Join(dir, "layout/.shale-stale/blob"), []byte("half a blob"), 0o600),
+	)
+})
+
+func errorsOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rootless is the flag that unpack needs of those who are not root.
+func rootless() string {
+	if os.Geteuid() != 0 {
+		return " --rootless"
+	}
+	return ""
+}
+
+// place makes a copy of the template.
+func place(t testing.TB) string {
+	t.Helper()
+	from, err := template()
+	must(t, err)
+	dir := scratch(t)
+	out, err := exec.Command("cp", "-a", from+"/.", dir).CombinedOutput()
+	if err != nil {
+		t.Fatalf("copy the template: %v: %s", err, out)
+	}
+	return dir
+}
+
+// command returns shale with the words of the line, run in dir.
+func command(dir, line string) *exec.Cmd {
+	cmd := exec.Command(shale, strings.Fields(line)...)
+	cmd.Dir = dir
+	cmd.Env = environment(dir)
+	return cmd
+}
+
+func environment(dir string) []string {
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "SOURCE_DATE_EPOCH=1600000000"}
+}
+
+func (v victim) args() string {
+	if v.name == "unpack" {
+		return v.line + rootless()
+	}
+	return v.line
+}
+
+// trace runs the victim in dir with a fault.
+func (v victim) trace(t testing.TB, dir string, tr *tracer) *traced {
+	t.Helper()
+	got, err := tr.run(shale, strings.Fields(v.args()), &os.ProcAttr{Dir: dir, Env: environment(dir)})
+	must(t, err)
+	if strings.Contains(got.stderr, "goroutine ") {
+		t.Errorf("%s: after %s: a crash\n%s", v.name, got.hit, got.stderr)
+	}
+	return got
+}
+
+// state is what a layout lists: digests by tag.
+type state map[string]digest.Digest
+
+func look(t testing.TB, path string) state {
+	t.Helper()
+	l, err := layout.Open(t.Context(), path, nil)
+	must(t, err)
+	defer l.Close()
+	index, err := l.Index(t.Context())
+	must(t, err)
+	s := state{}
+	for _, d := range index.Manifests {
+		s[d.Annotations[ispec.AnnotationRefName]] = d.Digest
+	}
+	return s
+}
+
+// committed reports whether the victim has done what it is for, and fails the test
+// if it has done half of it.
+func (v victim) committed(t testing.TB, dir, after string) bool {
+	t.Helper()
+	path := filepath.Join(dir, v.target)
+	ocitest.AssertWhole(t, path)
+	now := look(t, path)
+	_, added := now[v.adds]
+	delete(now, v.adds)
+	want := state{"base": now["base"], "other": now["other"]}
+	if v.target == "site" {
+		delete(want, "base")
+	}
+	for tag, d := range want {
+		if d == "" || len(now) != len(want) {
+			t.Errorf("%s: after %s: tag %s is %q of %v", v.name, after, tag, d, now)
+		}
+	}
+	if v.adds != "" {
+		return added
+	}
+	return v.made(t, dir, after)
+}
+
+// made reports whether the directory that the victim makes is there, whole.
+func (v victim) made(t testing.TB, dir, after string) bool {
+	t.Helper()
+	path := filepath.Join(dir, v.makes)
+	done := false
+	switch v.name {
+	case "init":
+		if _, err := os.Lstat(path); err != nil {
+			return false
+		}
+		ocitest.AssertWhole(t, path)
+		return true
+	case "split":
+		if _, err := os.Lstat(path); err != nil {
+			return false
+		}
+		out, err := command(dir, "join made --image site:joined").CombinedOutput()
+		if err != nil {
+			t.Errorf("split: after %s: join: %v: %s", after, err, out)
+		}
+		if got, want := look(t, filepath.Join(dir, "site"))["joined"], look(t, filepath.Join(dir, "layout"))["base"]; got != want {
+			t.Errorf("split: after %s: join makes %s of it, not %s", after, got, want)
+		}
+		return true
+	case "unpack":
+		// The last thing that is written says that the bundle is whole.
+		data, err := os.ReadFile(filepath.Join(path, "umoci.json"))
+		if done = err == nil; done && !json.Valid(data) {
+			t.Errorf("unpack: after %s: umoci.json holds %q", after, data)
+		}
+	}
+	return done
+}
+
+// judge checks what must hold after a fault, whatever it was: that the victim has
+// done all or nothing, that it can be run again, and that gc leaves no trace.
+func (v victim) judge(t testing.TB, dir, after string) {
+	t.Helper()
+	done := v.committed(t, dir, after)
+	if v.name == "unpack" && !done {
+		v.again(t, dir, after)
+	}
+	if v.makes != "" && done {
+		remove(t, filepath.Join(dir, v.makes))
+	}
+	if out, err := command(dir, v.args()).CombinedOutput(); err != nil {
+		t.Errorf("%s: after %s: the next run: %v: %s", v.name, after, err, out)
+	}
+	if v.adds != "" || v.makes != "" {
+		if !v.committed(t, dir, after) {
+			t.Errorf("%s: after %s: the next run did nothing", v.name, after)
+		}
+	}
+	if out, err := command(dir, "gc --layout "+v.target).CombinedOutput(); err != nil {
+		t.Errorf("%s: after %s: gc: %v: %s", v.name, after, err, out)
+	}
+	v.committed(t, dir, after)
+	v.tidy(t, dir, after)
+}
+
+// again checks that what a killed unpack has left is told of, and removes it.
+func (v victim) again(t testing.TB, dir, after string) {
+	t.Helper()
+	path := filepath.Join(dir, v.makes)
+	entries, err := os.ReadDir(path)
+	if len(entries) > 0 {
+		out, err := command(dir, v.args()).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "interrupted") {
+			t.Errorf("unpack: after %s: the next run: %v: %s", after, err, out)
+		}
+	}
+	if err == nil {
+		remove(t, path)
+	}
+}
+
+// tidy checks that there is nothing in the directory that does not belong there.
+func (v victim) tidy(t testing.TB, dir, after string) {
+	t.Helper()
+	for _, where := range []string{"", "layout", "site"} {
+		names, err := filepath.Glob(filepath.Join(dir, where, ".*"))
+		must(t, err)
+		for _, name := range names {
+			if where != "" && filepath.Base(name) == ".shale-stale" && v.target != where {
+				continue
+			}
+			if v.name == "init" || v.name == "split" || where != "" {
+				t.Errorf("%s: after %s: %s was left", v.name, after, name)
+			}
+		}
+	}
+}

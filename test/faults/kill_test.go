@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// each runs fn for every victim at the same time as for others.
+func each(t *testing.T, fn func(t *testing.T, v victim)) {
+	for _, v := range victims {
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			fn(t, v)
+		})
+	}
+}
+
+// TestKill is S1 to S5, S7 and S8: SIGKILL at the k-th system call, for every k.
+// In a sample only those calls count that change something: a program that is
+// killed before any other has left the same behind as before the next of them.
+func TestKill(t *testing.T) {
+	each(t, func(t *testing.T, v victim) {
+		runs, calls := 0, 0
+		kill := func(k int, dir string, which func(call) bool) bool {
+			got := v.trace(t, dir, &tracer{which: which, at: k})
+			calls = max(calls, got.calls)
+			if got.hit == "" {
+				return false
+			}
+			runs++
+			v.judge(t, dir, fmt.Sprintf("a kill at call %d (%s)", k, strings.TrimPrefix(got.hit, dir+"/")))
+			return true
+		}
+		if all {
+			for k := 1; ; k++ {
+				if !kill(k, place(t), nil) {
+					break
+				}
+			}
+		} else {
+			dir := place(t)
+			n := v.trace(t, dir, &tracer{which: changes(dir)}).calls
+			for _, k := range sample(v.name, n, 12) {
+				dir := place(t)
+				kill(k, dir, changes(dir))
+			}
+		}
+		t.Logf("%s was killed at %d of %d calls", v.name, runs, calls)
+		if runs == 0 {
+			t.Error("nothing was killed")
+		}
+	})
+}
+
+// TestFail is S18, S19 and S21: the k-th call of a kind fails, for every k. The exit
+// status must tell whether the work was done.
+func TestFail(t *testing.T) {
+	if !canFail {
+		t.Skip("calls are made to fail on amd64 alone")
+	}
+	faults := []struct {
+		errno syscall.Errno
+		calls []string
+	}{
+		{syscall.ENOSPC, []string{"write", "pwrite64", "openat", "openat2", "mkdirat", "ftruncate", "fallocate", "linkat", "copy_file_range", "mknodat"}},
+		{syscall.EIO, []string{"fsync", "fdatasync", "syncfs", "close", "renameat", "renameat2", "fchmod", "fchown", "unlinkat", "write"}},
+	}
+	each(t, func(t *testing.T, v victim) {
+		runs := 0
+		for _, f := range faults {
+			dir := place(t)
+			n := v.trace(t, dir, &tracer{which: changes(dir, f.calls...)}).calls
+			for _, k := range sample(v.name, n, 8) {
+				dir := place(t)
+				got := v.trace(t, dir, &tracer{which: changes(dir, f.calls...), at: k, errno: f.errno})
+				if got.hit == "" {
+					continue // as many calls as before were not made
+				}
+				runs++
+				after := fmt.Sprintf("%v at call %d (%s)", f.errno, k, strings.ReplaceAll(got.hit, dir+"/", ""))
+				v.checkStatus(t, dir, got, after)
+				v.judge(t, dir, after)
+			}
+		}
+		t.Logf("%s had %d calls fail", v.name, runs)
+		if runs == 0 {
+			t.Error("nothing failed")
+		}
+	})
+}
+
+// checkStatus checks that the exit status says whether the victim has done what it
+// is for, and that there is one line about it if not.
+func (v victim) checkStatus(t testing.TB, dir string, got *traced, after string) {
+	t.Helper()
+	if got.status != 0 && got.status != 1 || got.signal != 0 {
+		t.Errorf("%s: after %s: status %d, signal %v\n%s", v.name, after, got.status, got.signal, got.stderr)
+	}
+	if done := v.committed(t, dir, after); (v.adds != "" || v.makes != "") && done != (got.status == 0) {
+		t.Errorf("%s: after %s: status %d, and done is %v: %s", v.name, after, got.status, done, got.stderr)
+	}
+	if lines := strings.Count(got.stderr, "\n"); got.status != 0 && lines != 1 {
+		t.Errorf("%s: after %s: not one line: %q", v.name, after, got.stderr)
+	}
+}
