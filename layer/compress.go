@@ -82,7 +82,7 @@ var magics = map[string][]byte{
 // else after the end is an error. warn, which may be nil, hears of padding.
 func NewReader(r io.Reader, c Compression, warn func(msg string)) (io.ReadCloser, error) {
 	br := bufio.NewReaderSize(r, 64) // for the first bytes alone
-	head, err := br.Peek(6)
+	head, err := br.Peek(MagicSize)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
@@ -110,6 +110,23 @@ func NewReader(r io.Reader, c Compression, warn func(msg string)) (io.ReadCloser
 		return zstdReader{zr}, nil
 	}
 	return nil, fmt.Errorf("decompress: %w %q", ErrMediaType, c)
+}
+
+// MagicSize is how many of the first bytes of a stream [DetectCompression] looks at.
+const MagicSize = 6
+
+// DetectCompression returns the compression of the stream that begins with head, by
+// its first bytes: None if they are those of no compression. The error is ErrMediaType
+// for a compression that is not supported.
+func DetectCompression(head []byte) (Compression, error) {
+	switch found := sniff(head); found {
+	case "":
+		return None, nil
+	case string(Gzip), string(Zstd):
+		return Compression(found), nil
+	default:
+		return "", fmt.Errorf("%w: compressed with %s", ErrMediaType, found)
+	}
 }
 
 // sniff names the compression that a stream beginning with head has, "" if none.

@@ -69,6 +69,20 @@ func TestStreamRoundTrip(t *testing.T) {
 	}
 }
 
+func TestDetectCompression(t *testing.T) {
+	for _, c := range []Compression{None, Gzip, Zstd} {
+		if got, err := DetectCompression(compressed(t, c, text(100))[:MagicSize]); got != c || err != nil {
+			t.Errorf("%s: %s, %v", c, got, err)
+		}
+	}
+	if got, err := DetectCompression(nil); got != None || err != nil {
+		t.Errorf("nothing: %s, %v", got, err)
+	}
+	if got, err := DetectCompression([]byte("\xfd7zXZ\x00")); !errors.Is(err, ErrMediaType) || got != "" {
+		t.Errorf("xz: %s, %v", got, err)
+	}
+}
+
 func TestCompressionIsReproducible(t *testing.T) {
 	data := text(3 << 20)
 	for _, c := range []Compression{Gzip, Zstd} {
