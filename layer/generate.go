@@ -59,11 +59,19 @@ type GenerateOptions struct {
 	// Clamp, if not nil, is the latest modification time that an entry gets, as
 	// seconds since the Unix epoch.
 	Clamp *int64
+	// Owner, if not nil, is that of all entries, whoever owns the files.
+	Owner *Owner
+	// SkipXattr, if not nil, says by name which extended attributes are left out,
+	// besides those that belong to the host.
+	SkipXattr func(name string) bool
 	// Warn receives what was left out. May be nil.
 	Warn func(msg string)
 	// Progress receives the bytes of content written. May be nil.
 	Progress progress.Func
 }
+
+// Owner is a user and a group by their IDs inside the container.
+type Owner struct{ UID, GID uint32 }
 
 // Generate writes the changes of the tree below root to w as a plain tar
 // layer. The entries come sorted by path, bytewise, and therefore parents
@@ -261,7 +269,7 @@ func (g *generator) setXattrs(hdr *tar.Header, dir *rooted.Dir, base string, st 
 	slices.Sort(names)
 	uid, gid := uint32(0), uint32(0)
 	for _, name := range names {
-		if hostXattr(name) {
+		if hostXattr(name) || g.opt.SkipXattr != nil && g.opt.SkipXattr(name) {
 			continue
 		}
 		raw, err := dir.Getxattr(base, name)
@@ -296,7 +304,10 @@ func (g *generator) setXattrs(hdr *tar.Header, dir *rooted.Dir, base string, st 
 			hdr.PAXRecords[paxXattr+name] = value
 		}
 	}
-	if !g.opt.Map.Rootless {
+	switch owner := g.opt.Owner; {
+	case owner != nil:
+		uid, gid = owner.UID, owner.GID
+	case !g.opt.Map.Rootless:
 		if uid, gid, err = g.opt.Map.toContainer(st.UID, st.GID); err != nil {
 			return err
 		}

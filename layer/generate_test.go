@@ -294,3 +294,34 @@ func TestGenerateEmptyXattr(t *testing.T) {
 		t.Errorf("records %v, warnings %q", headers(t, layer)[1].PAXRecords, warnings)
 	}
 }
+
+// TestGenerateOwnerAndXattrs gives all entries one owner, and leaves out xattrs.
+func TestGenerateOwnerAndXattrs(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"user.keep", "user.drop"} {
+		if err := unix.Setxattr(filepath.Join(dir, "file"), name, []byte("1"), 0); err != nil {
+			t.Skipf("no xattrs here: %v", err)
+		}
+	}
+	for _, m := range []MapOptions{{}, {Rootless: true}} {
+		data, err := generate(t, dir, changesOf(t, dir), GenerateOptions{
+			Map:       m,
+			Owner:     &Owner{UID: 7, GID: 8},
+			SkipXattr: func(name string) bool { return name == "user.drop" },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, hdr := range headers(t, data) {
+			if hdr.Uid != 7 || hdr.Gid != 8 {
+				t.Errorf("%s is owned by %d:%d", hdr.Name, hdr.Uid, hdr.Gid)
+			}
+			if hdr.Name == "file" && (hdr.PAXRecords[paxXattr+"user.keep"] != "1" || hdr.PAXRecords[paxXattr+"user.drop"] != "") {
+				t.Errorf("the xattrs are %v", hdr.PAXRecords)
+			}
+		}
+	}
+}

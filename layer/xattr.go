@@ -10,6 +10,10 @@ import (
 	"strings"
 )
 
+// IsHostXattr reports whether layers never have the extended attribute, since it
+// belongs to the host that a file lies on.
+func IsHostXattr(name string) bool { return hostXattr(name) }
+
 // hostXattr reports whether the extended attribute belongs to the host that a
 // file lies on and is therefore neither taken from a layer nor put into one.
 func hostXattr(name string) bool {

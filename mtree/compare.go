@@ -78,8 +78,28 @@ func (d *Delta) TypeChanged() bool {
 //     that a layer made of the deltas has them as hard links of each other.
 //
 // Modification times are compared in whole seconds, because a layer has no more.
-func Compare(was, now *Tree) []Delta {
-	c := comparison{old: was, new: now, dirs: []pair{{0, 0}}}
+func Compare(was, now *Tree) []Delta { return CompareWith(was, now, CompareOptions{}) }
+
+// CompareOptions change what counts as a change. The zero value is the rule of
+// [Compare].
+type CompareOptions struct {
+	// Clamp, if not nil, is the latest modification time that counts, in seconds
+	// since the Unix epoch: all later ones are the same.
+	Clamp *int64
+	// IgnoreOwner leaves user and group out of account.
+	IgnoreOwner bool
+	// IgnoreXattr, if not nil, says by name which extended attributes are left out
+	// of account.
+	IgnoreXattr func(name string) bool
+	// SameContent, if not nil, says whether a regular file contains what it did, in
+	// place of the digests. It is asked about files of one size that differ in
+	// nothing else.
+	SameContent func(was, now Entry) bool
+}
+
+// CompareWith is [Compare] with options.
+func CompareWith(was, now *Tree, opt CompareOptions) []Delta {
+	c := comparison{old: was, new: now, opt: opt, dirs: []pair{{0, 0}}}
 	switch {
 	case len(was.nodes) == 0 && len(now.nodes) == 0:
 		return nil
@@ -119,6 +139,7 @@ type pair struct{ old, new int32 }
 
 type comparison struct {
 	old, new *Tree
+	opt      CompareOptions
 	deltas   []Delta
 	dirs     []pair // directories whose children are still to be compared
 	linked   []pair // files that have or had more than one name
@@ -189,7 +210,12 @@ func (c *comparison) both(i, j int32) {
 		}
 		return
 	}
-	if changed := c.changed(o, n); changed != 0 {
+	changed := c.changed(o, n)
+	if changed == 0 && c.opt.SameContent != nil && o.isRegular() &&
+		!c.opt.SameContent(Entry{tree: c.old, i: i}, Entry{tree: c.new, i: j}) {
+		changed = keyDigest
+	}
+	if changed != 0 {
 		c.modified(pair{i, j}, changed)
 	}
 	if !n.isDir() && !o.isDir() && (n.nlink > 1 || o.nlink > 1) {
@@ -210,22 +236,37 @@ func (c *comparison) changed(o, n *node) keywords {
 		set(keySize, o.size != n.size)
 		set(keyNlink, o.nlink != n.nlink)
 	}
-	set(keyUID, o.uid != n.uid)
-	set(keyGID, o.gid != n.gid)
+	set(keyUID, o.uid != n.uid && !c.opt.IgnoreOwner)
+	set(keyGID, o.gid != n.gid && !c.opt.IgnoreOwner)
 	set(keyMode, (o.mode^n.mode)&0o7777 != 0)
-	set(keyTime, o.mtime != n.mtime)
+	set(keyTime, c.opt.clamp(o.mtime) != c.opt.clamp(n.mtime))
 	// What only one type of file has is gone with the type.
-	set(keyDigest, n.known&keyDigest == 0 || o.digest != n.digest)
+	set(keyDigest, c.opt.SameContent == nil && (n.known&keyDigest == 0 || o.digest != n.digest))
 	var xattr keywords
 	if o.extra != 0 || n.extra != 0 {
 		oe, ne := &c.old.extras[o.extra], &c.new.extras[n.extra]
 		set(keyLink, n.known&keyLink == 0 || oe.link != ne.link)
 		set(keyDevice, oe.rdev != ne.rdev)
-		if c.old.xattrs && !equalXattrs(oe.xattrs, ne.xattrs) {
+		if c.old.xattrs && !equalXattrs(c.opt.xattrs(oe.xattrs), c.opt.xattrs(ne.xattrs)) {
 			xattr = keyXattr // though the old entry may not have the keyword
 		}
 	}
 	return diff&o.known | xattr
+}
+
+func (o *CompareOptions) clamp(sec int64) int64 {
+	if o.Clamp != nil && sec > *o.Clamp {
+		return *o.Clamp
+	}
+	return sec
+}
+
+// xattrs returns those that count.
+func (o *CompareOptions) xattrs(all []Xattr) []Xattr {
+	if o.IgnoreXattr == nil || len(all) == 0 {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(x Xattr) bool { return o.IgnoreXattr(x.Name) })
 }
 
 // equalXattrs compares without regard to order, which is up to the file system.
@@ -268,7 +309,7 @@ func (c *comparison) modified(p pair, diff keywords) {
 		switch key := keywords(1) << i; {
 		case diff&key == 0:
 		case key == keyXattr:
-			for _, attr := range changedXattrs(d.Old.Xattrs(), d.New.Xattrs()) {
+			for _, attr := range changedXattrs(c.opt.xattrs(d.Old.Xattrs()), c.opt.xattrs(d.New.Xattrs())) {
 				d.Keys = append(d.Keys, "xattr."+attr)
 			}
 		default:
