@@ -71,6 +71,10 @@ type ApplyOptions struct {
 	// Warn receives what was left out or looks wrong, as sentences without a
 	// final stop. May be nil.
 	Warn func(msg string)
+	// Skip receives an entry that cannot be applied. If it returns nil, the entry is
+	// left out and the next one is applied; otherwise its error ends Apply. If Skip is
+	// nil, the first such entry does.
+	Skip func(*EntryError) error
 }
 
 // Apply applies one more layer, the plain tar stream r, and tells sink what
@@ -103,7 +107,13 @@ func (t *Tree) Apply(ctx context.Context, r io.Reader, sink Sink, opt ApplyOptio
 			if errors.As(err, &other) { // of an entry whose file was still being written
 				return err
 			}
-			return &EntryError{Entry: hdr.Name, Layer: t.layer, Err: err}
+			bad := &EntryError{Entry: hdr.Name, Layer: t.layer, Err: err}
+			if opt.Skip == nil {
+				return bad
+			}
+			if err := opt.Skip(bad); err != nil {
+				return err
+			}
 		}
 	}
 	a.summary()

@@ -84,11 +84,16 @@ func (s *Stream) Finish() error {
 	if _, err := io.Copy(io.Discard, s.out); err != nil {
 		return err
 	}
-	if got := digest.NewDigest(s.diffID.Algorithm(), s.hash); got != s.diffID {
+	if got := s.Sum(); got != s.diffID {
 		return fmt.Errorf("%w: the config says %s, the content is %s", ErrDiffID, s.diffID, got)
 	}
 	return nil
 }
+
+// Sum returns the digest of the content, of the DiffID's algorithm. Only after
+// [Stream.Finish] has come to the end, whether or not with [ErrDiffID], is that the
+// digest of all of it.
+func (s *Stream) Sum() digest.Digest { return digest.NewDigest(s.diffID.Algorithm(), s.hash) }
 
 // Close stops reading. The blob is not used any more when it returns. Closing
 // again does nothing.

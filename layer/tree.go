@@ -220,6 +220,10 @@ func (n *Node) clone(parent *Node, inodes map[*Inode]*Inode) *Node {
 	return c
 }
 
+// Layer returns the number of the layer that was applied last, or is being applied,
+// counted from 0; -1 before the first.
+func (t *Tree) Layer() int { return int(t.layer) }
+
 // Root returns the root directory.
 func (t *Tree) Root() *Node { return t.root }
 
