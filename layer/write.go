@@ -249,7 +249,7 @@ func pwriteFull(fd int, p []byte, off int64) error {
 // finishPlaceholder makes the empty file behind fd stand for a device. Nobody
 // may open it, as a device's numbers give no access to one here.
 func (d *Disk) finishPlaceholder(fd int, ino *Inode) error {
-	mark := Xattr{Name: DeviceXattr, Value: device{ino.Type, ino.Major, ino.Minor, ino.Mode}.encode()}
+	mark := DeviceMark(ino)
 	return d.setByFd(fd, &Inode{
 		UID: ino.UID, GID: ino.GID, Mtime: ino.Mtime, Xattrs: append([]Xattr{mark}, ino.Xattrs...),
 	})

@@ -113,6 +113,23 @@ func TestCompareOptions(t *testing.T) {
 	count("times on both sides of the clamp", before, walk(t, dir, WalkOptions{}), CompareOptions{Clamp: &clamp}, 2)
 	at(2000)
 
+	if err := os.Link(file, filepath.Join(t.TempDir(), "elsewhere")); err != nil {
+		t.Fatal(err)
+	}
+	last := before
+	before = walk(t, dir, WalkOptions{})
+	count("a name elsewhere", last, before, CompareOptions{}, 1)
+	count("a name elsewhere", last, before, CompareOptions{CountNames: true}, 0)
+	if err := os.Link(file, filepath.Join(dir, "here")); err != nil {
+		t.Fatal(err)
+	}
+	at(2000)
+	count("a name here", before, walk(t, dir, WalkOptions{}), CompareOptions{CountNames: true}, 2)
+	if err := os.Remove(filepath.Join(dir, "here")); err != nil {
+		t.Fatal(err)
+	}
+	at(2000)
+
 	if err := os.WriteFile(file, []byte("two"), 0o644); err != nil {
 		t.Fatal(err)
 	}

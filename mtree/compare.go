@@ -91,6 +91,9 @@ type CompareOptions struct {
 	// IgnoreXattr, if not nil, says by name which extended attributes are left out
 	// of account.
 	IgnoreXattr func(name string) bool
+	// CountNames takes for the hard links of a file those of its names that are in the
+	// tree. Names elsewhere, as in another tree that shares the file, do not count.
+	CountNames bool
 	// SameContent, if not nil, says whether a regular file contains what it did, in
 	// place of the digests. It is asked about files of one size that differ in
 	// nothing else.
@@ -100,6 +103,9 @@ type CompareOptions struct {
 // CompareWith is [Compare] with options.
 func CompareWith(was, now *Tree, opt CompareOptions) []Delta {
 	c := comparison{old: was, new: now, opt: opt, dirs: []pair{{0, 0}}}
+	if opt.CountNames {
+		c.oldNames, c.newNames = was.countNames(), now.countNames()
+	}
 	switch {
 	case len(was.nodes) == 0 && len(now.nodes) == 0:
 		return nil
@@ -140,6 +146,8 @@ type pair struct{ old, new int32 }
 type comparison struct {
 	old, new *Tree
 	opt      CompareOptions
+	oldNames map[inode]uint32 // how many names inodes have in the tree, with CountNames
+	newNames map[inode]uint32
 	deltas   []Delta
 	dirs     []pair // directories whose children are still to be compared
 	linked   []pair // files that have or had more than one name
@@ -234,7 +242,7 @@ func (c *comparison) changed(o, n *node) keywords {
 	set(keyType, (o.mode^n.mode)&unix.S_IFMT != 0)
 	if !o.isDir() && !n.isDir() {
 		set(keySize, o.size != n.size)
-		set(keyNlink, o.nlink != n.nlink)
+		set(keyNlink, o.names(c.oldNames) != n.names(c.newNames))
 	}
 	set(keyUID, o.uid != n.uid && !c.opt.IgnoreOwner)
 	set(keyGID, o.gid != n.gid && !c.opt.IgnoreOwner)

@@ -12,6 +12,26 @@ type inode struct {
 
 func (n *node) inode() inode { return inode{n.dev, n.ino} }
 
+// countNames returns how many names in the tree the inodes have that have several
+// anywhere.
+func (t *Tree) countNames() map[inode]uint32 {
+	names := make(map[inode]uint32)
+	for i := range t.nodes {
+		if n := &t.nodes[i]; n.nlink > 1 && !n.isDir() {
+			names[n.inode()]++
+		}
+	}
+	return names
+}
+
+// names is how many names n has, by a count in its tree if there is one.
+func (n *node) names(counted map[inode]uint32) uint32 {
+	if counted == nil || n.nlink < 2 {
+		return n.nlink
+	}
+	return counted[n.inode()]
+}
+
 // regroup finds hard links that were made anew between other files: if {a,b} and
 // {c,d} become {a,c} and {b,d}, then no keyword need tell. All names of all
 // inodes in question count as modified.

@@ -101,6 +101,9 @@ func jsonLine(e progress.Event) string {
 		Total int64         `json:"total,omitempty"`
 		Unit  progress.Unit `json:"unit"`
 		End   bool          `json:"end"`
+
+		Started time.Time `json:"started,omitzero"`
+		Ended   time.Time `json:"ended,omitzero"`
 	}(e))
 	if err != nil {
 		panic(err) // strings and numbers cannot fail

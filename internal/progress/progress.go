@@ -5,13 +5,17 @@
 // command decides whether and how a person sees them.
 package progress
 
+import "time"
+
 // Unit says what Done and Total of an Event count.
 type Unit string
 
 // The units in use.
 const (
-	Bytes Unit = "bytes"
-	Files Unit = "files"
+	Bytes  Unit = "bytes"
+	Files  Unit = "files"
+	Layers Unit = "layers"
+	Refs   Unit = "refs"
 )
 
 // Event is one report. Done only grows for the same Stage and Name.
@@ -22,6 +26,10 @@ type Event struct {
 	Total int64  // units in all; 0 if not known
 	Unit  Unit
 	End   bool // the last event of this Stage and Name
+
+	// Started and Ended are when the work on this Stage and Name began and was over;
+	// zero if that is not told. Only the last event has Ended.
+	Started, Ended time.Time
 }
 
 // Func receives events. It may be called from several goroutines, one at a
