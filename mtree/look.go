@@ -47,7 +47,7 @@ func (w *walker) look(j *job, s *scratch) error {
 		subdirs []job
 		hashing []pending
 	)
-	if w.opt.Digest != nil && j.dir.depth > 0 {
+	if (w.opt.Digest != nil || w.opt.Read != nil) && j.dir.depth > 0 {
 		prefix = j.dir.path() + "/"
 	}
 	for i, ent := range j.ents {
@@ -69,7 +69,7 @@ func (w *walker) look(j *job, s *scratch) error {
 			sub := childRef(j.dir, ent.Name, st)
 			sub.node, sub.cached = j.base+int32(i), f.cached
 			subdirs = append(subdirs, job{dir: sub, list: true})
-		case f.isRegular() && f.known&keyDigest == 0:
+		case f.isRegular() && f.known&keyDigest == 0 && (w.opt.Read == nil || w.opt.Read(prefix+ent.Name, *st)):
 			if hashing == nil {
 				hashing = make([]pending, 0, len(j.ents)-i)
 			}

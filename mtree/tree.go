@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -252,6 +253,19 @@ func (e Entry) Path() string {
 		}
 	}
 	return string(buf)
+}
+
+// Children returns the entries of a directory, sorted by name, bytewise. Anything
+// else has none.
+func (e Entry) Children() iter.Seq[Entry] {
+	n := e.node()
+	return func(yield func(Entry) bool) {
+		for i := n.first; i < n.first+n.count; i++ {
+			if !yield(Entry{tree: e.tree, i: i}) {
+				return
+			}
+		}
+	}
 }
 
 // Parent returns the directory that e is in; the root is its own parent.

@@ -29,6 +29,11 @@ type WalkOptions struct {
 	// the file is read.
 	Digest func(path string, st rooted.Stat) (digest [sha256.Size]byte, ok bool)
 
+	// Read, if not nil, says whether a regular file whose digest is not known
+	// otherwise is read for it. What it says no to has no digest in the tree. It is
+	// called from several goroutines at once.
+	Read func(path string, st rooted.Stat) bool
+
 	// Rootless makes directories and files that their owner may not read
 	// readable for the moment in which they are read. It takes the owner to do
 	// that. The tree has their true modes.

@@ -419,3 +419,29 @@ func TestWalkRefusesTooDeepTrees(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestWalkRead reads only the files that are asked for, and lists what directories hold.
+func TestWalkRead(t *testing.T) {
+	root := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(root, "b/empty"), 0o755))
+	for _, name := range []string{"a", "b/a", "c"} {
+		must(t, os.WriteFile(filepath.Join(root, name), []byte(name), 0o644))
+	}
+	tree := walk(t, root, WalkOptions{Read: func(path string, st rooted.Stat) bool { return path == "b/a" && st.Size == 3 }})
+	var got []string
+	var list func(Entry)
+	list = func(e Entry) {
+		for c := range e.Children() {
+			_, read := c.Digest()
+			got = append(got, fmt.Sprint(c.Path(), " ", read))
+			list(c)
+		}
+	}
+	list(tree.Root())
+	if want := []string{"a false", "b false", "b/a true", "b/empty false", "c false"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for range tree.Root().Children() {
+		break // ends the loop
+	}
+}
