@@ -20,19 +20,38 @@ import (
 // What comes is in an order that only the layers decide, so that the same layers
 // give the same bytes: the whiteouts, then what has no content sorted by path,
 // parents first, then the files as they come in the layers, each followed by its
-// other names as hardlinks.
+// other names as hardlinks. With [FlatOptions.Sorted], all but the whiteouts is
+// sorted by path.
+//
+// A layer that goes on top of others stands on its own feet, for tools that unpack it
+// into a directory of its own before they merge: above what is new it has all
+// directories, and of a file that got one more name all names.
 type Flat struct {
 	tw     *tar.Writer
 	opt    FlatOptions
 	groups map[*Inode]*group // of inodes with several names
+	above  map[*Node]bool    // directories of the base with something new below
 	wanted []*Node
 	buf    []byte
+
+	// Of sorted archives: what is still to be written, and where the contents are
+	// that came before their turn.
+	queue  []*Node
+	spool  Spool
+	spent  int64
+	spools map[*Inode]int64
 }
 
 // group is the names of an inode that has several.
 type group struct {
-	below *Node   // one in the base, where it is the same file; nil if there is none
-	names []*Node // the others, sorted by path
+	names []*Node // sorted by path
+	fresh bool    // one of them is not in the base, or is another file there
+}
+
+// Spool keeps contents until it is their turn.
+type Spool interface {
+	io.Writer
+	io.ReaderAt
 }
 
 // FlatOptions say what a [Flat] writes.
@@ -47,6 +66,13 @@ type FlatOptions struct {
 	// Clamp, if not nil, is the latest modification time that an entry gets, as
 	// seconds since the Unix epoch.
 	Clamp *int64
+	// Sorted sorts the entries by path, parents first and what is in a directory right
+	// after it, which is the order that tar programs extract best. Contents that come
+	// before their turn are kept in a spool.
+	Sorted bool
+	// Spool makes the spool of a sorted archive, when it is first needed. What it
+	// returns is the caller's to remove.
+	Spool func() (Spool, error)
 }
 
 // NewFlat begins an archive that is written to w.
@@ -54,7 +80,10 @@ func NewFlat(w io.Writer, tree *Tree, opt FlatOptions) *Flat {
 	if opt.Root == nil {
 		opt.Root = tree.root
 	}
-	return &Flat{tw: tar.NewWriter(w), opt: opt, groups: map[*Inode]*group{}, buf: make([]byte, 64<<10)}
+	return &Flat{
+		tw: tar.NewWriter(w), opt: opt, groups: map[*Inode]*group{}, above: map[*Node]bool{},
+		spools: map[*Inode]int64{}, buf: make([]byte, 64<<10),
+	}
 }
 
 // Start writes whatever has no content, and finds out what is wanted.
@@ -71,17 +100,31 @@ func (f *Flat) Start() error {
 	if err := f.each(root, old, f.group); err != nil {
 		return err
 	}
+	for _, g := range f.groups {
+		for _, n := range g.names {
+			if g.fresh {
+				f.markAbove(n)
+			}
+		}
+	}
 	if err := f.each(root, old, f.start); err != nil {
 		return err
 	}
 	slices.SortFunc(f.wanted, func(a, b *Node) int {
-		return cmp.Or(cmp.Compare(a.inode.Layer, b.inode.Layer), cmp.Compare(a.inode.Entry, b.inode.Entry))
+		layers := cmp.Compare(a.inode.Layer, b.inode.Layer)
+		if f.opt.Sorted {
+			// The lowest layer is mostly the largest: what is above it is in the spool
+			// before that comes.
+			layers = -layers
+		}
+		return cmp.Or(layers, cmp.Compare(a.inode.Entry, b.inode.Entry))
 	})
-	return nil
+	return f.advance()
 }
 
-// Wanted returns the inodes whose contents are needed, in the order of their
-// layers and entries.
+// Wanted returns the inodes whose contents are needed, layer by layer: the lowest
+// first, or the topmost for a sorted archive. Those of a layer are in the order of
+// their entries.
 func (f *Flat) Wanted() []*Inode {
 	list := make([]*Inode, len(f.wanted))
 	for i, n := range f.wanted {
@@ -98,11 +141,10 @@ func (f *Flat) Put(ino *Inode, body io.Reader) error {
 	}
 	n := f.wanted[0]
 	f.wanted = f.wanted[1:]
-	if err := f.tw.WriteHeader(f.header(n)); err != nil {
-		return err
+	if f.opt.Sorted {
+		return f.putSorted(n, body)
 	}
-	// Without the wrappers, io.CopyBuffer would not use the buffer.
-	if _, err := io.CopyBuffer(struct{ io.Writer }{f.tw}, struct{ io.Reader }{body}, f.buf); err != nil {
+	if err := f.file(n, body); err != nil {
 		return err
 	}
 	if g := f.groups[ino]; g != nil {
@@ -111,6 +153,67 @@ func (f *Flat) Put(ino *Inode, body io.Reader) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// file writes the entry of a file with its content.
+func (f *Flat) file(n *Node, body io.Reader) error {
+	if err := f.tw.WriteHeader(f.header(n)); err != nil {
+		return err
+	}
+	return f.copy(f.tw, body)
+}
+
+func (f *Flat) copy(w io.Writer, r io.Reader) error {
+	// Without the wrappers, io.CopyBuffer would not use the buffer.
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, f.buf)
+	return err
+}
+
+// putSorted writes a file if it is its turn, and otherwise keeps its content.
+func (f *Flat) putSorted(n *Node, body io.Reader) error {
+	if f.queue[0] == n {
+		f.queue = f.queue[1:]
+		if err := f.file(n, body); err != nil {
+			return err
+		}
+		return f.advance()
+	}
+	if f.spool == nil {
+		spool, err := f.opt.Spool()
+		if err != nil {
+			return err
+		}
+		f.spool = spool
+	}
+	if err := f.copy(f.spool, body); err != nil {
+		return err
+	}
+	f.spools[n.inode] = f.spent
+	f.spent += n.inode.Size
+	return nil
+}
+
+// advance writes what a sorted archive can go on with.
+func (f *Flat) advance() error {
+	for len(f.queue) > 0 {
+		n := f.queue[0]
+		var err error
+		if f.hasContent(n) {
+			offset, ok := f.spools[n.inode]
+			if !ok {
+				return nil
+			}
+			delete(f.spools, n.inode)
+			err = f.file(n, io.NewSectionReader(f.spool, offset, n.inode.Size))
+		} else {
+			err = f.entry(n)
+		}
+		if err != nil {
+			return &EntryError{Entry: n.Path(), Layer: n.inode.Layer, Err: err}
+		}
+		f.queue = f.queue[1:]
 	}
 	return nil
 }
@@ -130,6 +233,7 @@ func (f *Flat) whiteouts(old, now *Node) error {
 		n := now.child(c.name)
 		switch {
 		case n == nil:
+			f.mark(now)
 			if err := writeWhiteout(f.tw, c.Path()); err != nil {
 				return &EntryError{Entry: c.Path(), Layer: c.inode.Layer, Err: err}
 			}
@@ -161,8 +265,21 @@ func (f *Flat) each(n, old *Node, fn func(n *Node, unchanged bool) error) error 
 	return nil
 }
 
-// group notes the names of inodes that have several.
+// mark notes that there is something new in the directory n.
+func (f *Flat) mark(n *Node) {
+	for ; f.opt.Base != nil && n != nil && !f.above[n]; n = n.parent {
+		f.above[n] = true
+	}
+}
+
+func (f *Flat) markAbove(n *Node) { f.mark(n.parent) }
+
+// group notes the names of inodes that have several, and what is above those that are
+// new.
 func (f *Flat) group(n *Node, unchanged bool) error {
+	if !unchanged {
+		f.markAbove(n)
+	}
 	if n.inode.Nlink < 2 || n.IsDir() {
 		return nil
 	}
@@ -171,39 +288,50 @@ func (f *Flat) group(n *Node, unchanged bool) error {
 		g = &group{}
 		f.groups[n.inode] = g
 	}
+	g.names = append(g.names, n)
+	g.fresh = g.fresh || !unchanged
+	return nil
+}
+
+// start decides about a node, and writes its entry unless that needs content, or is
+// another name of what does: all directories must be there before, for what was on the
+// way to them in lower layers may be something else.
+func (f *Flat) start(n *Node, unchanged bool) error {
+	g := f.groups[n.inode]
 	switch {
-	case !unchanged:
-		g.names = append(g.names, n)
-	case g.below == nil:
-		g.below = n
+	case g != nil && !g.fresh, g == nil && unchanged && !f.above[n]:
+		return nil
+	case n.parent == nil && n.inode.Layer < 0:
+		return nil // nobody has said anything about the root
+	}
+	if f.hasContent(n) {
+		f.wanted = append(f.wanted, n)
+	}
+	if f.opt.Sorted {
+		f.queue = append(f.queue, n)
+		return nil
+	}
+	if n.inode.Type == Regular && n.inode.Size > 0 {
+		return nil
+	}
+	if err := f.entry(n); err != nil {
+		return &EntryError{Entry: n.Path(), Layer: n.inode.Layer, Err: err}
 	}
 	return nil
 }
 
-// start writes the entry of a node, unless that needs content, or is another name
-// of what does: all directories must be there before, for what was on the way to
-// them in lower layers may be something else.
-func (f *Flat) start(n *Node, unchanged bool) error {
-	ino := n.inode
-	g := f.groups[ino]
-	var err error
-	switch {
-	case unchanged:
-	case g != nil && g.below != nil:
-		err = f.link(n, g.below)
-	case ino.Type != Regular || ino.Size == 0:
-		if g != nil && g.names[0] != n {
-			err = f.link(n, g.names[0])
-		} else {
-			err = f.tw.WriteHeader(f.header(n))
-		}
-	case g == nil || g.names[0] == n:
-		f.wanted = append(f.wanted, n)
+// hasContent reports whether the entry of n is the one that its content comes with.
+func (f *Flat) hasContent(n *Node) bool {
+	g := f.groups[n.inode]
+	return n.inode.Type == Regular && n.inode.Size > 0 && (g == nil || g.names[0] == n)
+}
+
+// entry writes the entry of a node that has no content.
+func (f *Flat) entry(n *Node) error {
+	if g := f.groups[n.inode]; g != nil && g.names[0] != n {
+		return f.link(n, g.names[0])
 	}
-	if err != nil {
-		return &EntryError{Entry: n.Path(), Layer: ino.Layer, Err: err}
-	}
-	return nil
+	return f.tw.WriteHeader(f.header(n))
 }
 
 // link writes n as a hardlink to target. The entry says of the file what the

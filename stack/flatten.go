@@ -21,6 +21,13 @@ type FlattenOptions struct {
 	// Clamp, if not nil, is the latest modification time that an entry gets, as
 	// seconds since the Unix epoch.
 	Clamp *int64
+	// Sorted sorts the entries by path, what is in a directory right after it. Tar
+	// programs need that to restore times and permissions of directories; whoever
+	// unpacks layers does not. Files that come before their turn, mostly those of all
+	// layers but the lowest, are kept in a temporary file meanwhile.
+	Sorted bool
+	// TempDir is where that file is. If empty, os.TempDir.
+	TempDir string
 }
 
 // Flatten writes the layers in the range as one plain tar layer, which does to the
@@ -53,6 +60,13 @@ func (s *Stack) Flatten(ctx context.Context, w io.Writer, in Range, opt FlattenO
 			return fmt.Errorf("%s: %w in the image", quote.Name(opt.Path), fs.ErrNotExist)
 		}
 	}
+	var kept *spool
+	defer func() { kept.close() }()
+	flat.Sorted = opt.Sorted
+	flat.Spool = func() (_ layer.Spool, err error) {
+		kept, err = newSpool(opt.TempDir)
+		return kept, err
+	}
 	f := layer.NewFlat(w, tree, flat)
 	if err := f.Start(); err != nil {
 		return s.InLayer(err)
@@ -64,8 +78,8 @@ func (s *Stack) Flatten(ctx context.Context, w io.Writer, in Range, opt FlattenO
 }
 
 // Contents calls fn for each of the inodes, with what the file contains. They are
-// regular files of a tree that the layers have been applied to, in the order of
-// their layers and entries. Only layers that one of them is from are read, and none
+// regular files of a tree that the layers have been applied to, layer by layer, in the
+// order of their entries. Only layers that one of them is from are read, and none
 // further than needed: that the layers are right is known from applying them.
 func (s *Stack) Contents(ctx context.Context, inodes []*layer.Inode, fn func(*layer.Inode, io.Reader) error, opt Options) error {
 	var needed []Range // of inodes, one for each layer
@@ -76,7 +90,7 @@ func (s *Stack) Contents(ctx context.Context, inodes []*layer.Inode, fn func(*la
 		}
 		if i == 0 || inodes[i-1].Layer != ino.Layer {
 			needed = append(needed, Range{i, i})
-			total.From, total.To = min(total.From, int(ino.Layer)), int(ino.Layer)+1
+			total.From, total.To = min(total.From, int(ino.Layer)), max(total.To, int(ino.Layer)+1)
 		}
 		needed[len(needed)-1].To = i + 1
 	}
