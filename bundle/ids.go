@@ -15,7 +15,8 @@ import (
 // with an owner that no file can have in the process's user namespace. Outside
 // of one, and where owners are mapped or kept in attributes, all are possible or
 // known to be not.
-func checkOwners(ctx context.Context, img *stack.Stack, m layer.MapOptions) error {
+func checkOwners(ctx context.Context, img *stack.Stack, opt UnpackOptions) error {
+	m := opt.Map
 	if !userns.Inside() || m.Rootless || len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0 {
 		return nil
 	}
@@ -23,7 +24,7 @@ func checkOwners(ctx context.Context, img *stack.Stack, m layer.MapOptions) erro
 	if err != nil {
 		return err
 	}
-	_, err = img.Tree(ctx, owners{ids}, stack.Options{})
+	_, err = img.Tree(ctx, owners{ids}, stack.Options{Limits: opt.Limits})
 	return err
 }
 

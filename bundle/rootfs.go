@@ -22,7 +22,7 @@ func UnpackRootfs(ctx context.Context, l *layout.Layout, from layout.Path, dir s
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
-	if err := checkOwners(ctx, img, opt.Map); err != nil {
+	if err := checkOwners(ctx, img, opt); err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
 	b := &newDir{path: dir, image: img.Descriptor}
@@ -82,7 +82,9 @@ func applyLayers(ctx context.Context, img *stack.Stack, rootfs *rooted.Dir, opt 
 			disk.Abort()
 		}
 	}()
-	tree, err := img.Tree(ctx, disk, stack.Options{KeepDirlinks: opt.KeepDirlinks, Warn: opt.Warn, Progress: opt.Progress})
+	tree, err := img.Tree(ctx, disk, stack.Options{
+		KeepDirlinks: opt.KeepDirlinks, Limits: opt.Limits, Warn: opt.Warn, Progress: opt.Progress,
+	})
 	if err != nil {
 		return nil, err
 	}

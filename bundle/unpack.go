@@ -33,6 +33,8 @@ type UnpackOptions struct {
 	// KeepDirlinks lets symbolic links to directories stay where a layer has a
 	// directory of the same name.
 	KeepDirlinks bool
+	// Limits bound what the image's layers may cost.
+	Limits layer.Limits
 	// Warn receives what was left out or looks wrong. May be nil.
 	Warn func(msg string)
 	// Progress receives the stages "applying" (bytes of layer blobs) and
@@ -48,7 +50,7 @@ func Unpack(ctx context.Context, l *layout.Layout, from layout.Path, dir string,
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
-	if err := checkOwners(ctx, img, opt.Map); err != nil {
+	if err := checkOwners(ctx, img, opt); err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
 	b, err := newBundle(dir, img.Descriptor)

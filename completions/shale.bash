@@ -104,63 +104,63 @@ _shale_is_command() {
 _shale_command() {
 	case $1 in
 	'shale')
-		flags='--verbose --log --progress --no-lock --help'
+		flags='--verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		commands='init new list ls tag remove rm stat config insert unpack repack split join gc raw completion help'
 		;;
 	'shale init')
-		flags='--layout --verbose --log --progress --no-lock --help'
+		flags='--layout --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale new')
-		flags='--image --platform --verbose --log --progress --no-lock --help'
+		flags='--image --platform --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale list')
-		flags='--json --layout --verbose --log --progress --no-lock --help'
+		flags='--json --layout --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale tag')
-		flags='--image --platform --verbose --log --progress --no-lock --help'
+		flags='--image --platform --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale remove')
-		flags='--image --platform --verbose --log --progress --no-lock --help'
+		flags='--image --platform --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale stat')
-		flags='--json --image --platform --verbose --log --progress --no-lock --help'
+		flags='--json --image --platform --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale config')
-		flags='--all-platforms --image --platform --tag --no-history --history.author --history.comment --history.created --history.created_by --config.user --config.exposedports --config.env --config.entrypoint --config.entrypoint.json --config.cmd --config.cmd.json --config.volume --config.label --config.workingdir --config.stopsignal --created --author --platform.os --os --platform.arch --architecture --platform.variant --manifest.annotation --index.annotation --clear --verbose --log --progress --no-lock --help'
+		flags='--all-platforms --image --platform --tag --no-history --history.author --history.comment --history.created --history.created_by --config.user --config.exposedports --config.env --config.entrypoint --config.entrypoint.json --config.cmd --config.cmd.json --config.volume --config.label --config.workingdir --config.stopsignal --created --author --platform.os --os --platform.arch --architecture --platform.variant --manifest.annotation --index.annotation --clear --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale insert')
-		flags='--whiteout --opaque --image --platform --tag --no-history --history.author --history.comment --history.created --history.created_by --uid-map --gid-map --rootless --compress --verbose --log --progress --no-lock --help'
+		flags='--whiteout --opaque --image --platform --tag --no-history --history.author --history.comment --history.created --history.created_by --uid-map --gid-map --rootless --compress --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale unpack')
-		flags='--keep-dirlinks --image --platform --uid-map --gid-map --rootless --userns --verbose --log --progress --no-lock --help'
+		flags='--keep-dirlinks --image --platform --uid-map --gid-map --rootless --userns --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale repack')
-		flags='--mask-path --no-mask-volumes --refresh-bundle --checksum --image --platform --no-history --history.author --history.comment --history.created --history.created_by --compress --userns --verbose --log --progress --no-lock --help'
+		flags='--mask-path --no-mask-volumes --refresh-bundle --checksum --image --platform --no-history --history.author --history.comment --history.created --history.created_by --compress --userns --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale split')
-		flags='--image --base --lib --tier --against --each --link --format --max-size --rename --dry-run --inspect --json --verbose --log --progress --no-lock --help'
+		flags='--image --base --lib --tier --against --each --link --format --max-size --rename --dry-run --inspect --json --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale join')
-		flags='--image --app --tier --force --link --json --verbose --log --progress --no-lock --help'
+		flags='--image --app --tier --force --link --json --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale gc')
-		flags='--dry-run --json --layout --verbose --log --progress --no-lock --help'
+		flags='--dry-run --json --layout --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale raw')
-		flags='--verbose --log --progress --no-lock --help'
+		flags='--verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		commands='add-layer runtime-config config unpack help'
 		;;
 	'shale raw add-layer')
-		flags='--image --platform --tag --no-history --history.author --history.comment --history.created --history.created_by --compress --verbose --log --progress --no-lock --help'
+		flags='--image --platform --tag --no-history --history.author --history.comment --history.created --history.created_by --compress --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale raw runtime-config')
-		flags='--rootfs --image --platform --uid-map --gid-map --rootless --verbose --log --progress --no-lock --help'
+		flags='--rootfs --image --platform --uid-map --gid-map --rootless --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale raw unpack')
-		flags='--keep-dirlinks --image --platform --uid-map --gid-map --rootless --userns --verbose --log --progress --no-lock --help'
+		flags='--keep-dirlinks --image --platform --uid-map --gid-map --rootless --userns --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale completion')
-		flags='--verbose --log --progress --no-lock --help'
+		flags='--verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		args='bash fish zsh'
 		;;
 	esac
@@ -171,28 +171,49 @@ _shale_value() {
 	case "$1 $2" in
 	'shale log') values='debug info warn error fatal' ;;
 	'shale progress') values='auto plain json none' ;;
+	'shale max-index-size') values=':any' ;;
+	'shale max-document-size') values=':any' ;;
+	'shale max-depth') values=':any' ;;
 	'shale init layout') values=':directories' ;;
 	'shale init log') values='debug info warn error fatal' ;;
 	'shale init progress') values='auto plain json none' ;;
+	'shale init max-index-size') values=':any' ;;
+	'shale init max-document-size') values=':any' ;;
+	'shale init max-depth') values=':any' ;;
 	'shale new image') values=':image' ;;
 	'shale new platform') values=':any' ;;
 	'shale new log') values='debug info warn error fatal' ;;
 	'shale new progress') values='auto plain json none' ;;
+	'shale new max-index-size') values=':any' ;;
+	'shale new max-document-size') values=':any' ;;
+	'shale new max-depth') values=':any' ;;
 	'shale list layout') values=':directories' ;;
 	'shale list log') values='debug info warn error fatal' ;;
 	'shale list progress') values='auto plain json none' ;;
+	'shale list max-index-size') values=':any' ;;
+	'shale list max-document-size') values=':any' ;;
+	'shale list max-depth') values=':any' ;;
 	'shale tag image') values=':image' ;;
 	'shale tag platform') values=':any' ;;
 	'shale tag log') values='debug info warn error fatal' ;;
 	'shale tag progress') values='auto plain json none' ;;
+	'shale tag max-index-size') values=':any' ;;
+	'shale tag max-document-size') values=':any' ;;
+	'shale tag max-depth') values=':any' ;;
 	'shale remove image') values=':image' ;;
 	'shale remove platform') values=':any' ;;
 	'shale remove log') values='debug info warn error fatal' ;;
 	'shale remove progress') values='auto plain json none' ;;
+	'shale remove max-index-size') values=':any' ;;
+	'shale remove max-document-size') values=':any' ;;
+	'shale remove max-depth') values=':any' ;;
 	'shale stat image') values=':image' ;;
 	'shale stat platform') values=':any' ;;
 	'shale stat log') values='debug info warn error fatal' ;;
 	'shale stat progress') values='auto plain json none' ;;
+	'shale stat max-index-size') values=':any' ;;
+	'shale stat max-document-size') values=':any' ;;
+	'shale stat max-depth') values=':any' ;;
 	'shale config image') values=':image' ;;
 	'shale config platform') values=':any' ;;
 	'shale config tag') values=':any' ;;
@@ -221,6 +242,9 @@ _shale_value() {
 	'shale config clear') values='config.cmd config.entrypoint config.env config.exposedports config.labels config.volume index.annotations manifest.annotations' ;;
 	'shale config log') values='debug info warn error fatal' ;;
 	'shale config progress') values='auto plain json none' ;;
+	'shale config max-index-size') values=':any' ;;
+	'shale config max-document-size') values=':any' ;;
+	'shale config max-depth') values=':any' ;;
 	'shale insert image') values=':image' ;;
 	'shale insert platform') values=':any' ;;
 	'shale insert tag') values=':any' ;;
@@ -233,13 +257,25 @@ _shale_value() {
 	'shale insert compress') values='auto none gzip zstd' ;;
 	'shale insert log') values='debug info warn error fatal' ;;
 	'shale insert progress') values='auto plain json none' ;;
+	'shale insert max-index-size') values=':any' ;;
+	'shale insert max-document-size') values=':any' ;;
+	'shale insert max-depth') values=':any' ;;
 	'shale unpack image') values=':image' ;;
 	'shale unpack platform') values=':any' ;;
 	'shale unpack uid-map') values=':any' ;;
 	'shale unpack gid-map') values=':any' ;;
 	'shale unpack userns') values='auto on off' ;;
+	'shale unpack max-bytes') values=':any' ;;
+	'shale unpack max-entries') values=':any' ;;
+	'shale unpack max-ratio') values=':any' ;;
+	'shale unpack max-xattr-size') values=':any' ;;
+	'shale unpack max-header-size') values=':any' ;;
+	'shale unpack max-metadata-size') values=':any' ;;
 	'shale unpack log') values='debug info warn error fatal' ;;
 	'shale unpack progress') values='auto plain json none' ;;
+	'shale unpack max-index-size') values=':any' ;;
+	'shale unpack max-document-size') values=':any' ;;
+	'shale unpack max-depth') values=':any' ;;
 	'shale repack mask-path') values=':any' ;;
 	'shale repack image') values=':image' ;;
 	'shale repack platform') values=':any' ;;
@@ -251,6 +287,9 @@ _shale_value() {
 	'shale repack userns') values='auto on off' ;;
 	'shale repack log') values='debug info warn error fatal' ;;
 	'shale repack progress') values='auto plain json none' ;;
+	'shale repack max-index-size') values=':any' ;;
+	'shale repack max-document-size') values=':any' ;;
+	'shale repack max-depth') values=':any' ;;
 	'shale split image') values=':image' ;;
 	'shale split base') values=':image' ;;
 	'shale split lib') values=':image' ;;
@@ -261,16 +300,28 @@ _shale_value() {
 	'shale split rename') values=':files' ;;
 	'shale split log') values='debug info warn error fatal' ;;
 	'shale split progress') values='auto plain json none' ;;
+	'shale split max-index-size') values=':any' ;;
+	'shale split max-document-size') values=':any' ;;
+	'shale split max-depth') values=':any' ;;
 	'shale join image') values=':image' ;;
 	'shale join app') values=':files' ;;
 	'shale join tier') values=':any' ;;
 	'shale join log') values='debug info warn error fatal' ;;
 	'shale join progress') values='auto plain json none' ;;
+	'shale join max-index-size') values=':any' ;;
+	'shale join max-document-size') values=':any' ;;
+	'shale join max-depth') values=':any' ;;
 	'shale gc layout') values=':directories' ;;
 	'shale gc log') values='debug info warn error fatal' ;;
 	'shale gc progress') values='auto plain json none' ;;
+	'shale gc max-index-size') values=':any' ;;
+	'shale gc max-document-size') values=':any' ;;
+	'shale gc max-depth') values=':any' ;;
 	'shale raw log') values='debug info warn error fatal' ;;
 	'shale raw progress') values='auto plain json none' ;;
+	'shale raw max-index-size') values=':any' ;;
+	'shale raw max-document-size') values=':any' ;;
+	'shale raw max-depth') values=':any' ;;
 	'shale raw add-layer image') values=':image' ;;
 	'shale raw add-layer platform') values=':any' ;;
 	'shale raw add-layer tag') values=':any' ;;
@@ -281,6 +332,9 @@ _shale_value() {
 	'shale raw add-layer compress') values='auto none gzip zstd' ;;
 	'shale raw add-layer log') values='debug info warn error fatal' ;;
 	'shale raw add-layer progress') values='auto plain json none' ;;
+	'shale raw add-layer max-index-size') values=':any' ;;
+	'shale raw add-layer max-document-size') values=':any' ;;
+	'shale raw add-layer max-depth') values=':any' ;;
 	'shale raw runtime-config rootfs') values=':directories' ;;
 	'shale raw runtime-config image') values=':image' ;;
 	'shale raw runtime-config platform') values=':any' ;;
@@ -288,15 +342,30 @@ _shale_value() {
 	'shale raw runtime-config gid-map') values=':any' ;;
 	'shale raw runtime-config log') values='debug info warn error fatal' ;;
 	'shale raw runtime-config progress') values='auto plain json none' ;;
+	'shale raw runtime-config max-index-size') values=':any' ;;
+	'shale raw runtime-config max-document-size') values=':any' ;;
+	'shale raw runtime-config max-depth') values=':any' ;;
 	'shale raw unpack image') values=':image' ;;
 	'shale raw unpack platform') values=':any' ;;
 	'shale raw unpack uid-map') values=':any' ;;
 	'shale raw unpack gid-map') values=':any' ;;
 	'shale raw unpack userns') values='auto on off' ;;
+	'shale raw unpack max-bytes') values=':any' ;;
+	'shale raw unpack max-entries') values=':any' ;;
+	'shale raw unpack max-ratio') values=':any' ;;
+	'shale raw unpack max-xattr-size') values=':any' ;;
+	'shale raw unpack max-header-size') values=':any' ;;
+	'shale raw unpack max-metadata-size') values=':any' ;;
 	'shale raw unpack log') values='debug info warn error fatal' ;;
 	'shale raw unpack progress') values='auto plain json none' ;;
+	'shale raw unpack max-index-size') values=':any' ;;
+	'shale raw unpack max-document-size') values=':any' ;;
+	'shale raw unpack max-depth') values=':any' ;;
 	'shale completion log') values='debug info warn error fatal' ;;
 	'shale completion progress') values='auto plain json none' ;;
+	'shale completion max-index-size') values=':any' ;;
+	'shale completion max-document-size') values=':any' ;;
+	'shale completion max-depth') values=':any' ;;
 	esac
 }
 

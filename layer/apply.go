@@ -68,12 +68,16 @@ type ApplyOptions struct {
 	// KeepDirlinks lets a symbolic link to a directory stay where a layer has a
 	// directory of the same name: what the layer has below goes through the link.
 	KeepDirlinks bool
+	// Budget is what all layers of the image together may cost. Nil means that of the
+	// zero value of [Limits], for this layer alone.
+	Budget *Budget
 	// Warn receives what was left out or looks wrong, as sentences without a
 	// final stop. May be nil.
 	Warn func(msg string)
 	// Skip receives an entry that cannot be applied. If it returns nil, the entry is
 	// left out and the next one is applied; otherwise its error ends Apply. If Skip is
-	// nil, the first such entry does.
+	// nil, the first such entry does. So does, in any case, one that goes beyond what
+	// all layers together may cost.
 	Skip func(*EntryError) error
 }
 
@@ -87,6 +91,9 @@ type ApplyOptions struct {
 // means nothing, and ".." in the root is the root.
 func (t *Tree) Apply(ctx context.Context, r io.Reader, sink Sink, opt ApplyOptions) error {
 	t.layer++
+	if opt.Budget == nil {
+		opt.Budget = Limits{}.Budget(0)
+	}
 	a := applier{tree: t, sink: sink, opt: opt}
 	tr := tar.NewReader(r)
 	for {
@@ -108,7 +115,7 @@ func (t *Tree) Apply(ctx context.Context, r io.Reader, sink Sink, opt ApplyOptio
 				return err
 			}
 			bad := &EntryError{Entry: hdr.Name, Layer: t.layer, Err: err}
-			if opt.Skip == nil {
+			if opt.Skip == nil || exhausted(err) {
 				return bad
 			}
 			if err := opt.Skip(bad); err != nil {
@@ -135,6 +142,9 @@ func (a *applier) entry(hdr *tar.Header, body io.Reader) error {
 	}
 	if hdr.Name == "" {
 		return ErrEntryName
+	}
+	if err := a.opt.Budget.entry(hdr, a.tree.entries); err != nil {
+		return err
 	}
 	name := cleanPath(hdr.Name)
 	kind, err := classify(name)
@@ -201,7 +211,8 @@ func (a *applier) inode(hdr *tar.Header) (*Inode, error) {
 		return nil, fmt.Errorf("%w: %d s after the epoch", ErrTime, sec)
 	}
 	ino.Mtime = rooted.Timespec{Sec: sec, Nsec: int32(hdr.ModTime.Nanosecond())}
-	return ino, a.setXattrs(ino, hdr.PAXRecords)
+	a.setXattrs(ino, hdr.PAXRecords)
+	return ino, nil
 }
 
 // setOwner refuses IDs that the kernel would cut down to others: 2^32 would
@@ -217,14 +228,14 @@ func setOwner(ino *Inode, hdr *tar.Header) error {
 	return nil
 }
 
-func (a *applier) setXattrs(ino *Inode, records map[string]string) error {
+// cutXattr returns the name of the attribute that a PAX record holds.
+func cutXattr(key string) (name string, ok bool) { return strings.CutPrefix(key, paxXattr) }
+
+func (a *applier) setXattrs(ino *Inode, records map[string]string) {
 	for key, value := range records {
-		name, ok := strings.CutPrefix(key, paxXattr)
+		name, ok := cutXattr(key)
 		if !ok {
 			continue
-		}
-		if len(name) > maxXattrName || len(value) > maxXattrValue {
-			return fmt.Errorf("%w: %s has %d bytes", ErrXattr, quote.Name(name), len(value))
 		}
 		// A file that a layer marks as a placeholder would become a device when
 		// it is repacked.
@@ -235,7 +246,6 @@ func (a *applier) setXattrs(ino *Inode, records map[string]string) error {
 		ino.Xattrs = append(ino.Xattrs, Xattr{Name: name, Value: value})
 	}
 	slices.SortFunc(ino.Xattrs, func(a, b Xattr) int { return strings.Compare(a.Name, b.Name) })
-	return nil
 }
 
 // summary warns once of each attribute that entries had and the tree has not.

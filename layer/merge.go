@@ -10,6 +10,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/shale-oci/shale/internal/limit"
 	"github.com/shale-oci/shale/internal/quote"
 )
 
@@ -319,6 +320,9 @@ func (t *Tree) gone(n *Node) bool {
 }
 
 func (t *Tree) mkdir(dir *Node, name string, ino *Inode, sink Sink) (*Node, error) {
+	if err := limit.Check("", "directories in each other", int64(dir.depth())+1, maxDepth); err != nil {
+		return nil, err
+	}
 	ino.Nlink = 1
 	n := t.add(dir, name, ino)
 	return n, sink.Mkdir(n)

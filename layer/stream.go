@@ -31,6 +31,9 @@ type StreamOptions struct {
 	// DiffID is the digest that the uncompressed content must have, checked by
 	// [Stream.Finish].
 	DiffID digest.Digest
+	// Budget is what all layers of the image together may cost. Nil means that of the
+	// zero value of [Limits], for this layer alone.
+	Budget *Budget
 	// Warn receives what looks wrong but is no error. May be nil.
 	Warn func(msg string)
 }
@@ -64,6 +67,10 @@ func NewStream(ctx context.Context, blob io.Reader, opt StreamOptions) (*Stream,
 		s.Close()
 		return nil, err
 	}
+	if opt.Budget == nil {
+		opt.Budget = Limits{}.Budget(0)
+	}
+	plain = &metered{plain, opt.Budget}
 	s.closer = plain
 	s.out = s.stage(ctx, plain, s.hash)
 	return s, nil

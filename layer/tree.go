@@ -95,17 +95,22 @@ func (n *Node) Path() string {
 	if n.parent == nil {
 		return "."
 	}
-	size, depth := 0, 0
-	for p := n; p.parent != nil; p = p.parent {
-		size += len(p.name) + 1
-		depth++
-	}
+	depth := n.depth()
 	names := make([]string, depth)
 	for p := n; p.parent != nil; p = p.parent {
 		depth--
 		names[depth] = p.name
 	}
 	return strings.Join(names, "/")
+}
+
+// depth returns how many directories n is in, the root among them.
+func (n *Node) depth() int {
+	depth := 0
+	for ; n.parent != nil; n = n.parent {
+		depth++
+	}
+	return depth
 }
 
 // Children returns the entries of a directory sorted by name, bytewise.

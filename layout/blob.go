@@ -156,9 +156,8 @@ func (r *BlobReader) Close() error {
 // ReadBlob returns the whole blob that d describes, verified. It is meant for
 // documents: the error is ErrTooLarge beyond Options.MaxDocument.
 func (l *Layout) ReadBlob(ctx context.Context, d ispec.Descriptor) ([]byte, error) {
-	if d.Size > l.opt.MaxDocument {
-		return nil, opError("read blob", string(d.Digest),
-			as(ErrTooLarge, fmt.Errorf("%d bytes are more than the limit of %d", d.Size, l.opt.MaxDocument)))
+	if err := l.opt.documentLimit().check(d.Size); err != nil {
+		return nil, opError("read blob", string(d.Digest), err)
 	}
 	r, err := l.OpenBlob(ctx, d)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"io"
 	"sync/atomic"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/shale-oci/shale/internal/progress"
 	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/layout"
@@ -31,6 +33,7 @@ func (s *Stack) Apply(ctx context.Context, tree *layer.Tree, in Range, sink laye
 		err := r.use(ctx, i, func(content io.Reader) error {
 			return tree.Apply(ctx, content, sink, layer.ApplyOptions{
 				KeepDirlinks: opt.KeepDirlinks,
+				Budget:       r.budget,
 				Warn:         opt.Warn,
 			})
 		})
@@ -97,14 +100,23 @@ type reader struct {
 	opt   Options
 	read  int64 // bytes of all blobs read so far
 	total int64
-	ahead *source
+	// budget is for all layers of the range.
+	budget *layer.Budget
+	ahead  *source
 }
 
 func newReader(s *Stack, in Range, stage string, opt Options) *reader {
 	r := &reader{stack: s, in: in, stage: stage, opt: opt}
+	var compressed int64
+	seen := map[digest.Digest]bool{} // a layer that is there twice was sent once
 	for _, l := range s.Layers[in.From:in.To] {
 		r.total += l.Descriptor.Size
+		if !seen[l.Descriptor.Digest] {
+			seen[l.Descriptor.Digest] = true
+			compressed += l.Descriptor.Size
+		}
 	}
+	r.budget = opt.Limits.Budget(compressed)
 	return r
 }
 
@@ -118,6 +130,7 @@ func (r *reader) open(ctx context.Context, i int) (*source, error) {
 	stream, err := layer.NewStream(ctx, used, layer.StreamOptions{
 		Compression: l.Compression,
 		DiffID:      l.DiffID,
+		Budget:      r.budget,
 		Warn:        r.opt.Warn,
 	})
 	if err != nil {

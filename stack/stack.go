@@ -49,6 +49,8 @@ type Layer struct {
 type Options struct {
 	// KeepDirlinks is that of layer.ApplyOptions.
 	KeepDirlinks bool
+	// Limits bound what the layers that are read in one go may cost.
+	Limits layer.Limits
 	// Warn receives what was left out or looks wrong. May be nil.
 	Warn func(msg string)
 	// Progress receives the stage "applying", or "reading" where only contents are

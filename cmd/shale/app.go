@@ -31,6 +31,7 @@ type app struct {
 		logLevel   string
 		progress   string
 		noLock     bool
+		layout     layoutFlags
 		cpuProfile string
 	}
 }
@@ -88,7 +89,7 @@ func (a *app) root() *cli.Command {
 }
 
 func (a *app) globalFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.BoolFlag{
 			Name: "verbose", Destination: &a.global.verbose,
 			Usage: "the same as --log=info",
@@ -109,12 +110,15 @@ func (a *app) globalFlags() []cli.Flag {
 			Name: "cpu-profile", Hidden: true, Destination: &a.global.cpuProfile,
 			Usage: "write a CPU profile to `file`",
 		},
-	}
+	}, a.global.layout.flags()...)
 }
 
 // before puts the global flags into effect.
 func (a *app) before(ctx context.Context, cmd *cli.Command) (context.Context, error) {
 	if err := a.setLevel(cmd.IsSet("log")); err != nil {
+		return ctx, err
+	}
+	if err := a.global.layout.parse(); err != nil {
 		return ctx, err
 	}
 	m, err := newMeter(a.global.progress, a.stderr)

@@ -82,6 +82,9 @@ func hint(err error, in *commandError) string {
 	if in == nil {
 		return ""
 	}
+	if h := limitHint(err, in); h != "" {
+		return h
+	}
 	switch {
 	case errors.Is(err, layout.ErrNotFound) && in.has("image"):
 		path, ref, perr := layout.ParseImage(in.cmd.String("image"))
@@ -107,8 +110,13 @@ func (e *commandError) Error() string { return e.err.Error() }
 func (e *commandError) Unwrap() error { return e.err }
 
 // has reports whether the command has the flag.
-func (e *commandError) has(flag string) bool {
-	for _, f := range e.cmd.Flags {
+func (e *commandError) has(flag string) bool { return hasFlag(e.cmd, flag) }
+
+// hasGlobal reports whether the flag is one that comes before the command.
+func (e *commandError) hasGlobal(flag string) bool { return hasFlag(e.cmd.Root(), flag) }
+
+func hasFlag(cmd *cli.Command, flag string) bool {
+	for _, f := range cmd.Flags {
 		for _, name := range f.Names() {
 			if name == flag {
 				return true

@@ -17,7 +17,7 @@ import (
 
 // withLayout opens the layout at path for fn.
 func (a *app) withLayout(ctx context.Context, path string, fn func(*layout.Layout) error) (err error) {
-	l, err := layout.Open(ctx, path, &layout.Options{NoLock: a.global.noLock})
+	l, err := layout.Open(ctx, path, a.layoutOptions())
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ func (a *app) rawUnpackCommand() *cli.Command {
 		image        imageFlag
 		maps         mapFlags
 		ns           usernsFlag
+		limits       limitFlags
 		keepDirlinks bool
 	)
 	return a.command(command{
@@ -29,7 +30,7 @@ func (a *app) rawUnpackCommand() *cli.Command {
 			"shale raw unpack --rootless --platform linux/arm64 --image images:app rootfs",
 		},
 		positional: argRule{names: []string{"<rootfs>"}},
-		groups:     []flagGroup{&image, &maps, &ns},
+		groups:     []flagGroup{&image, &maps, &ns, &limits},
 		flags:      []cli.Flag{keepDirlinksFlag(&keepDirlinks)},
 		run: func(ctx context.Context, args []string) error {
 			if err := ns.enter(maps.given()); err != nil {
@@ -40,6 +41,7 @@ func (a *app) rawUnpackCommand() *cli.Command {
 				return bundle.UnpackRootfs(ctx, l, path, dir, bundle.UnpackOptions{
 					Map:          maps.options,
 					KeepDirlinks: keepDirlinks,
+					Limits:       limits.limits,
 					Warn:         a.warn,
 					Progress:     a.report(),
 				})

@@ -222,7 +222,7 @@ func (o *layouts) image(ctx context.Context, flag, value string) (split.Image, e
 	}
 	l := o.open[path]
 	if l == nil {
-		if l, err = layout.Open(ctx, path, &layout.Options{NoLock: o.app.global.noLock}); err != nil {
+		if l, err = layout.Open(ctx, path, o.app.layoutOptions()); err != nil {
 			return split.Image{}, err
 		}
 		o.open[path] = l

@@ -17,6 +17,7 @@ func (a *app) unpackCommand() *cli.Command {
 		image        imageFlag
 		maps         mapFlags
 		ns           usernsFlag
+		limits       limitFlags
 		keepDirlinks bool
 	)
 	return a.command(command{
@@ -30,7 +31,7 @@ func (a *app) unpackCommand() *cli.Command {
 			"shale unpack --platform linux/arm64 --image images:app bundle",
 		},
 		positional: argRule{names: []string{"<bundle>"}},
-		groups:     []flagGroup{&image, &maps, &ns},
+		groups:     []flagGroup{&image, &maps, &ns, &limits},
 		flags:      []cli.Flag{keepDirlinksFlag(&keepDirlinks)},
 		run: func(ctx context.Context, args []string) error {
 			if err := ns.enter(maps.given()); err != nil {
@@ -41,6 +42,7 @@ func (a *app) unpackCommand() *cli.Command {
 				return bundle.Unpack(ctx, l, path, dir, bundle.UnpackOptions{
 					Map:          maps.options,
 					KeepDirlinks: keepDirlinks,
+					Limits:       limits.limits,
 					Warn:         a.warn,
 					Progress:     a.report(),
 				})
