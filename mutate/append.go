@@ -75,8 +75,11 @@ func (i *Image) checkLayers() error {
 	return nil
 }
 
-// defaultCompression returns the compression of the topmost compressed layer. A
-// layer is never plain unless somebody wants it so.
+// DefaultCompression returns the compression that a new layer gets, if nothing else is
+// said: that of the topmost compressed layer, or gzip. A layer is never plain unless
+// somebody wants it so.
+func (i *Image) DefaultCompression() layer.Compression { return i.defaultCompression() }
+
 func (i *Image) defaultCompression() layer.Compression {
 	layers := i.manifest.value.Layers
 	for n := len(layers) - 1; n >= 0; n-- {
