@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/shale-oci/shale/internal/limit"
 	"github.com/shale-oci/shale/internal/quote"
 	"github.com/shale-oci/shale/internal/rooted"
 )
@@ -146,6 +147,9 @@ func (a *applier) entry(hdr *tar.Header, body io.Reader) error {
 	if err := a.opt.Budget.entry(hdr, a.tree.entries); err != nil {
 		return err
 	}
+	if err := checkNames(hdr); err != nil {
+		return err
+	}
 	name := cleanPath(hdr.Name)
 	kind, err := classify(name)
 	if err != nil {
@@ -165,6 +169,22 @@ func (a *applier) entry(hdr *tar.Header, body io.Reader) error {
 		return err
 	}
 	return a.tree.put(name, ino, body, a.sink, a.opt.KeepDirlinks)
+}
+
+// checkNames refuses names that no file can have, before they are taken apart.
+func checkNames(hdr *tar.Header) error {
+	most := int64(maxDepth)
+	switch hdr.Typeflag {
+	case tar.TypeSymlink:
+		if err := limit.Check("", "bytes in the target", int64(len(hdr.Linkname)), unix.PathMax-1); err != nil {
+			return err
+		}
+	case tar.TypeLink:
+		if err := limit.Check("", "directories in each other", int64(strings.Count(hdr.Linkname, "/")), most); err != nil {
+			return fmt.Errorf("hardlink: %w", err)
+		}
+	}
+	return limit.Check("", "directories in each other", int64(strings.Count(hdr.Name, "/")), most)
 }
 
 // inode turns a header into an inode, or says why no file can be like that.

@@ -157,7 +157,8 @@ const covered = `
 	H1 H2 H3 H4 H5 H6 H7 H9 H10 H11 H13 H15 H16 H17 H18 H19 H21 H22
 	I1 I2 I3 I5 I6 I9 I10 I11 I12 I14 I15 I16 I17 I19 I20 I21
 	J1 J2 J3 J4 J5 J6 J7 J9 J10
-	K1 K2 K3 K4 K5 K6 K7 K9 K13 K15`
+	K1 K2 K3 K4 K5 K6 K7 K9 K13 K15
+	X1 X2 X3 X4 X5 X6 X7 X8 X9 X10 X11 X12 X13 X14`
 
 func TestTableIsWhole(t *testing.T) {
 	found, seen := map[string]bool{}, map[string]bool{}
