@@ -84,6 +84,7 @@ _shale_is_command() {
 	'shale remove') command='shale remove' ;;
 	'shale rm') command='shale remove' ;;
 	'shale stat') command='shale stat' ;;
+	'shale verify') command='shale verify' ;;
 	'shale config') command='shale config' ;;
 	'shale insert') command='shale insert' ;;
 	'shale unpack') command='shale unpack' ;;
@@ -105,7 +106,7 @@ _shale_command() {
 	case $1 in
 	'shale')
 		flags='--verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
-		commands='init new list ls tag remove rm stat config insert unpack repack split join gc raw completion help'
+		commands='init new list ls tag remove rm stat verify config insert unpack repack split join gc raw completion help'
 		;;
 	'shale init')
 		flags='--layout --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -124,6 +125,9 @@ _shale_command() {
 		;;
 	'shale stat')
 		flags='--json --image --platform --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		;;
+	'shale verify')
+		flags='--json --layout --image --platform --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale config')
 		flags='--all-platforms --image --platform --tag --no-history --history.author --history.comment --history.created --history.created_by --config.user --config.exposedports --config.env --config.entrypoint --config.entrypoint.json --config.cmd --config.cmd.json --config.volume --config.label --config.workingdir --config.stopsignal --created --author --platform.os --os --platform.arch --architecture --platform.variant --manifest.annotation --index.annotation --clear --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -214,6 +218,14 @@ _shale_value() {
 	'shale stat max-index-size') values=':any' ;;
 	'shale stat max-document-size') values=':any' ;;
 	'shale stat max-depth') values=':any' ;;
+	'shale verify layout') values=':directories' ;;
+	'shale verify image') values=':image' ;;
+	'shale verify platform') values=':any' ;;
+	'shale verify log') values='debug info warn error fatal' ;;
+	'shale verify progress') values='auto plain json none' ;;
+	'shale verify max-index-size') values=':any' ;;
+	'shale verify max-document-size') values=':any' ;;
+	'shale verify max-depth') values=':any' ;;
 	'shale config image') values=':image' ;;
 	'shale config platform') values=':any' ;;
 	'shale config tag') values=':any' ;;

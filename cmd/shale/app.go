@@ -74,6 +74,7 @@ func (a *app) root() *cli.Command {
 			a.tagCommand(),
 			a.removeCommand(),
 			a.statCommand(),
+			a.verifyCommand(),
 			a.configCommand(),
 			a.insertCommand(),
 			a.unpackCommand(),

@@ -47,6 +47,11 @@ func (f *imageFlag) check(given func(string) bool) (err error) {
 	if f.path, f.ref, err = layout.ParseImage(f.value); err != nil {
 		return fmt.Errorf("invalid --image: %w", reason(err))
 	}
+	return f.checkPlatform(given)
+}
+
+// checkPlatform is check for --platform alone.
+func (f *imageFlag) checkPlatform(given func(string) bool) error {
 	if given("platform") {
 		p, err := layout.ParsePlatform(f.platformName)
 		if err != nil {
