@@ -109,6 +109,17 @@ func (l Limits) Budget(compressed int64) *Budget {
 	return &Budget{limits: l, compressed: compressed}
 }
 
+// Clone returns a budget of which as much is used up, for images that begin with the
+// same layers and go on with others.
+func (b *Budget) Clone() *Budget {
+	c := &Budget{limits: b.limits, compressed: b.compressed}
+	c.bytes.Store(b.bytes.Load())
+	c.files.Store(b.files.Load())
+	c.entries.Store(b.entries.Load())
+	c.metadata.Store(b.metadata.Load())
+	return c
+}
+
 // uncompressed counts n more bytes of a stream.
 func (b *Budget) uncompressed(n int) error {
 	total := b.bytes.Add(int64(n))

@@ -129,3 +129,22 @@ func TestLimitsOfStreams(t *testing.T) {
 		})
 	}
 }
+
+func TestBudgetClone(t *testing.T) {
+	one := ocitest.Layer(ocitest.File("a", "1", 0o644))
+	b := Limits{Entries: 2}.Budget(0)
+	tree, err := apply(t, Discard, ApplyOptions{Budget: b}, one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // neither is charged for the other
+		if err := tree.Clone().Apply(t.Context(), bytes.NewReader(one), Discard, ApplyOptions{Budget: b.Clone()}); err != nil {
+			t.Error(err)
+		}
+	}
+	two := ocitest.Layer(ocitest.File("b", "1", 0o644), ocitest.File("c", "1", 0o644))
+	var over *LimitError
+	if err := tree.Apply(t.Context(), bytes.NewReader(two), Discard, ApplyOptions{Budget: b.Clone()}); !errors.As(err, &over) {
+		t.Errorf("the third entry: %v", err)
+	}
+}
