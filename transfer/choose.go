@@ -17,8 +17,8 @@ import (
 	"github.com/shale-oci/shale/layout"
 )
 
-// member is an image that an index lists.
-type member struct {
+// candidate is an image that an index lists.
+type candidate struct {
 	desc     ispec.Descriptor
 	platform ispec.Platform // may be empty, if nothing says what the image is for
 	above    *document      // the index that lists it
@@ -46,13 +46,13 @@ func (c *copier) choose(ctx context.Context, root ispec.Descriptor) (ispec.Descr
 	if err != nil {
 		return root, err
 	}
-	var chosen []member
+	var chosen []candidate
 	for _, want := range platforms {
 		m, err := pick(members, want)
 		if err != nil {
 			return root, err
 		}
-		if !slices.ContainsFunc(chosen, func(other member) bool { return other.desc.Digest == m.desc.Digest }) {
+		if !slices.ContainsFunc(chosen, func(other candidate) bool { return other.desc.Digest == m.desc.Digest }) {
 			chosen = append(chosen, m)
 		}
 	}
@@ -74,7 +74,7 @@ func (c *copier) change(format string, args ...any) {
 }
 
 // members returns the images that root leads to.
-func (c *copier) members(ctx context.Context, root ispec.Descriptor) ([]member, error) {
+func (c *copier) members(ctx context.Context, root ispec.Descriptor) ([]candidate, error) {
 	if err := c.gatherIndexes(ctx, root, nil, 1); err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (c *copier) gatherIndexes(ctx context.Context, d ispec.Descriptor, above *d
 	}
 	if layout.IsManifest(d.MediaType) {
 		if p := d.Platform; above == nil || p == nil || p.OS != "unknown" || p.Architecture != "unknown" {
-			c.found = append(c.found, member{desc: d, above: above})
+			c.found = append(c.found, candidate{desc: d, above: above})
 		}
 		return nil
 	}
@@ -145,7 +145,7 @@ func (c *copier) platformOf(ctx context.Context, d ispec.Descriptor) (ispec.Plat
 
 // pick returns the image for a platform: that for the very same, or the best of those
 // that run on it.
-func pick(members []member, want ispec.Platform) (member, error) {
+func pick(members []candidate, want ispec.Platform) (candidate, error) {
 	best := -1
 	var offered []string
 	for i, m := range members {
@@ -163,13 +163,13 @@ func pick(members []member, want ispec.Platform) (member, error) {
 	if best >= 0 {
 		return members[best], nil
 	}
-	return member{}, errorf(layout.ErrNotFound, "there is no image for %s, only for %s",
+	return candidate{}, errorf(layout.ErrNotFound, "there is no image for %s, only for %s",
 		layout.PlatformString(want), strings.Join(offered, ", "))
 }
 
 // subset makes an index of some of the images below root, and of the attestations of
 // these.
-func (c *copier) subset(root ispec.Descriptor, chosen []member) (ispec.Descriptor, error) {
+func (c *copier) subset(root ispec.Descriptor, chosen []candidate) (ispec.Descriptor, error) {
 	index, err := layout.ParseIndex(c.docs[root.Digest].data, root.MediaType)
 	if err != nil {
 		return root, err

@@ -28,7 +28,7 @@ type copier struct {
 	parallel int
 	single   bool // whether the destination only holds images of one platform each
 
-	found []member // by gatherIndexes
+	found []candidate // by gatherIndexes
 	docs  map[digest.Digest]*document
 	blobs map[digest.Digest]ispec.Descriptor
 	own   map[digest.Digest][]byte // documents that are not in the source but made here
