@@ -89,6 +89,7 @@ _shale_is_command() {
 	'shale insert') command='shale insert' ;;
 	'shale unpack') command='shale unpack' ;;
 	'shale repack') command='shale repack' ;;
+	'shale pack') command='shale pack' ;;
 	'shale split') command='shale split' ;;
 	'shale join') command='shale join' ;;
 	'shale gc') command='shale gc' ;;
@@ -106,7 +107,7 @@ _shale_command() {
 	case $1 in
 	'shale')
 		flags='--verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
-		commands='init new list ls tag remove rm stat verify config insert unpack repack split join gc raw completion help'
+		commands='init new list ls tag remove rm stat verify config insert unpack repack pack split join gc raw completion help'
 		;;
 	'shale init')
 		flags='--layout --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -140,6 +141,9 @@ _shale_command() {
 		;;
 	'shale repack')
 		flags='--mask-path --no-mask-volumes --refresh-bundle --checksum --image --platform --no-history --history.author --history.comment --history.created --history.created_by --compress --userns --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		;;
+	'shale pack')
+		flags='--image --platform --no-history --history.author --history.comment --history.created --history.created_by --uid-map --gid-map --rootless --userns --config.user --config.exposedports --config.env --config.entrypoint --config.entrypoint.json --config.cmd --config.cmd.json --config.volume --config.label --config.workingdir --config.stopsignal --created --author --platform.os --os --platform.arch --architecture --platform.variant --manifest.annotation --index.annotation --clear --from --upper --config --compress --owner --mask-path --annotation --index --name --oci-types --docker-types --cache --json --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale split')
 		flags='--image --base --lib --tier --against --each --link --format --max-size --rename --dry-run --inspect --json --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -302,6 +306,48 @@ _shale_value() {
 	'shale repack max-index-size') values=':any' ;;
 	'shale repack max-document-size') values=':any' ;;
 	'shale repack max-depth') values=':any' ;;
+	'shale pack image') values=':image' ;;
+	'shale pack platform') values=':any' ;;
+	'shale pack history.author') values=':any' ;;
+	'shale pack history.comment') values=':any' ;;
+	'shale pack history.created') values=':any' ;;
+	'shale pack history.created_by') values=':any' ;;
+	'shale pack uid-map') values=':any' ;;
+	'shale pack gid-map') values=':any' ;;
+	'shale pack userns') values='auto on off' ;;
+	'shale pack config.user') values=':any' ;;
+	'shale pack config.exposedports') values=':any' ;;
+	'shale pack config.env') values=':any' ;;
+	'shale pack config.entrypoint') values=':any' ;;
+	'shale pack config.entrypoint.json') values=':any' ;;
+	'shale pack config.cmd') values=':any' ;;
+	'shale pack config.cmd.json') values=':any' ;;
+	'shale pack config.volume') values=':any' ;;
+	'shale pack config.label') values=':any' ;;
+	'shale pack config.workingdir') values=':any' ;;
+	'shale pack config.stopsignal') values=':any' ;;
+	'shale pack created') values=':any' ;;
+	'shale pack author') values=':any' ;;
+	'shale pack platform.os' | 'shale pack os') values=':any' ;;
+	'shale pack platform.arch' | 'shale pack architecture') values=':any' ;;
+	'shale pack platform.variant') values=':any' ;;
+	'shale pack manifest.annotation') values=':any' ;;
+	'shale pack index.annotation') values=':any' ;;
+	'shale pack clear') values='config.cmd config.entrypoint config.env config.exposedports config.labels config.volume index.annotations manifest.annotations' ;;
+	'shale pack from') values=':image' ;;
+	'shale pack upper') values=':directories' ;;
+	'shale pack config') values=':files' ;;
+	'shale pack compress') values='auto none gzip zstd' ;;
+	'shale pack owner') values=':any' ;;
+	'shale pack mask-path') values=':any' ;;
+	'shale pack annotation') values=':any' ;;
+	'shale pack name') values=':any' ;;
+	'shale pack cache') values=':directories' ;;
+	'shale pack log') values='debug info warn error fatal' ;;
+	'shale pack progress') values='auto plain json none' ;;
+	'shale pack max-index-size') values=':any' ;;
+	'shale pack max-document-size') values=':any' ;;
+	'shale pack max-depth') values=':any' ;;
 	'shale split image') values=':image' ;;
 	'shale split base') values=':image' ;;
 	'shale split lib') values=':image' ;;

@@ -79,6 +79,7 @@ func (a *app) root() *cli.Command {
 			a.insertCommand(),
 			a.unpackCommand(),
 			a.repackCommand(),
+			a.packCommand(),
 			a.splitCommand(),
 			a.joinCommand(),
 			a.gcCommand(),
