@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -181,12 +182,18 @@ func (b *newDir) unpack(ctx context.Context, from layout.Path, img *stack.Stack,
 	if err != nil {
 		return err
 	}
+	digests := tree.Digests()
+	if tree.Len() > manyEntries {
+		// The tree is not needed any more, and as large as what comes now.
+		tree = nil
+		runtime.GC()
+	}
 	if err := b.create(configName, 0o644, func(w io.Writer) error {
 		return WriteRuntimeConfig(w, &img.Config, RuntimeOptions{Map: opt.Map, Rootfs: rootfs, Warn: opt.Warn})
 	}); err != nil {
 		return err
 	}
-	if err := b.writeFacts(ctx, rootfs, tree, opt); err != nil {
+	if err := b.writeFacts(ctx, rootfs, digests, opt); err != nil {
 		return err
 	}
 	return b.writeMeta(&Meta{From: from, Map: opt.Map})
@@ -201,17 +208,22 @@ func (b *newDir) writeMeta(m *Meta) error {
 	return b.dir.Rename(metaTemp, b.dir, metaName)
 }
 
+// manyEntries is how large a tree must be for its memory to be given back at
+// once: below that, nobody notices.
+const manyEntries = 200_000
+
 // writeFacts writes the mtree manifest and the stat cache. No file is read for
 // that: the digests are known from writing.
-func (b *newDir) writeFacts(ctx context.Context, rootfs *rooted.Dir, tree *layer.Tree, opt UnpackOptions) error {
+func (b *newDir) writeFacts(ctx context.Context, rootfs *rooted.Dir, digests *layer.Digests, opt UnpackOptions) error {
 	stamp, err := mtree.TakeStamp(b.dir)
 	if err != nil {
 		return err
 	}
 	now, err := mtree.Walk(ctx, rootfs, mtree.WalkOptions{
 		Digest: func(path string, st rooted.Stat) ([32]byte, bool) {
-			return tree.Digest(path, st.Size)
+			return digests.Lookup(path, st.Size)
 		},
+		Entries:  digests.Len(),
 		Rootless: opt.Map.Rootless,
 		Progress: opt.Progress,
 	})

@@ -336,7 +336,8 @@ func (t *Tree) update(n *Node, ino *Inode, sink Sink) error {
 }
 
 func (t *Tree) add(dir *Node, name string, ino *Inode) *Node {
-	n := &Node{name: name, inode: ino, upper: -1}
+	// A name that is a part of a path would keep all of it.
+	n := &Node{name: strings.Clone(name), inode: ino, upper: -1}
 	dir.attach(n)
 	t.entries++
 	t.touch(n)

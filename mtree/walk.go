@@ -34,6 +34,10 @@ type WalkOptions struct {
 	// called from several goroutines at once.
 	Read func(path string, st rooted.Stat) bool
 
+	// Entries is about how many entries there are, if that is known: knowing saves
+	// time and memory.
+	Entries int
+
 	// Rootless makes directories and files that their owner may not read
 	// readable for the moment in which they are read. It takes the owner to do
 	// that. The tree has their true modes.
@@ -55,8 +59,11 @@ func Walk(ctx context.Context, root *rooted.Dir, opt WalkOptions) (*Tree, error)
 	w.tree.inodes, w.tree.xattrs = true, true
 	w.cond.L = &w.mu
 	w.dirs.max = maxOpenDirs
+	if opt.Entries > 0 {
+		w.tree.nodes = make([]node, 0, opt.Entries+64)
+	}
 	if c := opt.Cache; c != nil {
-		w.tree.nodes = make([]node, 0, c.tree.Len()+c.tree.Len()/16+64)
+		w.tree.nodes = make([]node, 0, max(opt.Entries, c.tree.Len()+c.tree.Len()/16)+64)
 		w.tree.names = make([]byte, 0, len(c.tree.names)+len(c.tree.names)/16+1024)
 		// What the cache vouches for keeps its number in extras.
 		w.tree.extras = slices.Clip(c.tree.extras)

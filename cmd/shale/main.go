@@ -32,6 +32,7 @@ func main() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	watchSignals(cancel)
+	boundGarbage()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
