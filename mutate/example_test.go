@@ -71,3 +71,45 @@ func writeHello(w io.Writer) error {
 	}
 	return tw.Close()
 }
+
+func ExampleImage_Squash() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	if err := squash(context.Background(), filepath.Join(dir, "images")); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// merged 2 layers: first; second
+	// 1 layer
+}
+
+func squash(ctx context.Context, path string) error {
+	l, err := layout.Create(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	image := mutate.Blank(l, mutate.NewOptions{})
+	for _, by := range []string{"first", "second"} {
+		if _, err := image.AddLayer(ctx, mutate.AddLayerOptions{
+			Write:   writeHello,
+			History: &ispec.History{CreatedBy: by},
+		}); err != nil {
+			return err
+		}
+	}
+	if _, err := image.Squash(ctx, mutate.SquashOptions{History: ispec.History{CreatedBy: "example"}}); err != nil {
+		return err
+	}
+	fmt.Println(image.Config().History[0].Comment)
+	fmt.Println(len(image.Manifest().Layers), "layer")
+	way, err := image.Commit(ctx)
+	if err != nil {
+		return err
+	}
+	return l.SetRef(ctx, "hello", way.Root())
+}
