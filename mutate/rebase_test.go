@@ -43,7 +43,7 @@ func TestRebaseSameTree(t *testing.T) {
 		} else {
 			other = ocitest.RandomStack(rng, 1+rng.IntN(3), opt).Layers()
 		}
-		both := append(other, made[seam:].Layers()...)
+		both := slices.Concat(other, made[seam:].Layers())
 		dir := oracleDir(t)
 		want, wrong := byUmoci(t, filepath.Join(dir, "umoci"), both...)
 
