@@ -124,11 +124,11 @@ func stageIfNeeded(ctx context.Context, path string, f *os.File) (*archiveFile, 
 			return &archiveFile{*io.NewSectionReader(f, 0, info.Size()), f, path}, nil
 		}
 	}
-	return stage(ctx, path, f)
+	return stageArchive(ctx, path, f)
 }
 
-// stage writes what r yields, uncompressed, to a temporary file.
-func stage(ctx context.Context, path string, r io.Reader) (*archiveFile, error) {
+// stageArchive writes what r yields, uncompressed, to a temporary file.
+func stageArchive(ctx context.Context, path string, r io.Reader) (*archiveFile, error) {
 	br := bufio.NewReaderSize(contextReader{ctx, r}, 256<<10)
 	head, err := br.Peek(layer.MagicSize)
 	if err != nil && !errors.Is(err, io.EOF) {

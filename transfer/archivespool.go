@@ -54,9 +54,8 @@ func newSpool(path string) (*spool, error) {
 	return &spool{file: f, dir: dir, blobs: map[digest.Digest]*spooled{}}, nil
 }
 
-func (s *spool) close() error {
+func (s *spool) close() {
 	_ = s.file.Close() // what is in it was copied, or is of no use
-	return nil
 }
 
 // region returns the place of a blob, which is reserved if there is none.

@@ -5,10 +5,8 @@ package transfer
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -26,17 +24,17 @@ func (p *places) convert(ctx context.Context, src, dst Location, result *Result)
 	if err != nil {
 		return err
 	}
-	defer func() { err = both(err, (&dockerStage{dir: dir, l: l}).discard()) }()
+	defer func() { err = both(err, (&stage{dir: dir, l: l}).discard()) }()
 	plain := *p.opt
 	plain.Format, plain.Compress = "", ""
 	// What is in the middle is nobody else's.
-	stage := &places{opt: &plain, web: p.web, repos: p.repos}
+	first := &places{opt: &plain, web: p.web, repos: p.repos}
 	here := Location{Scheme: SchemeLayout, Path: l.Path()}
 	fetched := &Result{Blobs: map[Method]int{}, Bytes: map[Method]int64{}}
 	if p.opt.AllTags {
-		err = stage.copyTags(ctx, src, here, fetched)
+		err = first.copyTags(ctx, src, here, fetched)
 	} else {
-		err = stage.copy(ctx, src, here, fetched)
+		err = first.copy(ctx, src, here, fetched)
 	}
 	if err != nil {
 		return err
@@ -337,9 +335,4 @@ func (v *converter) recompress(ctx context.Context, d ispec.Descriptor, c layer.
 	made = d
 	made.Digest, made.Size, err = w.Commit(ctx)
 	return made, err
-}
-
-// isMissing reports whether an error says that there is no such image, or place.
-func isMissing(err error) bool {
-	return errors.Is(err, layout.ErrNotFound) || errors.Is(err, fs.ErrNotExist)
 }

@@ -133,7 +133,7 @@ func copyTo(ctx context.Context, src, dst Location, opt *Options, result *Result
 		err = p.copy(ctx, src, dst, result)
 	}
 	if err == nil {
-		err = p.finish(ctx, dst)
+		err = p.finish(ctx)
 	}
 	return both(err, p.discard())
 }

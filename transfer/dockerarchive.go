@@ -313,15 +313,6 @@ func (a *dockerArchive) plainSize(ctx context.Context, l dockerLayer, diffID dig
 	return size, err
 }
 
-// Tags returns the names of the images in the archive, as NAME:TAG, in its order.
-func (a *dockerArchive) Tags() []string {
-	names := []string{}
-	for _, img := range a.images {
-		names = append(names, img.Names...)
-	}
-	return names
-}
-
 // Resolve implements [Source].
 func (a *dockerArchive) Resolve(context.Context) (ispec.Descriptor, error) {
 	img, err := a.resolve()

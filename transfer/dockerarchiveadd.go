@@ -16,15 +16,14 @@ import (
 // dockerArchiveWriter is a docker-archive to write to. One that is there already keeps
 // its other images.
 type dockerArchiveWriter struct {
-	loc   Location
-	old   *dockerArchive // nil if there is none
-	spool *spool
-	warn  func(string)
+	loc    Location
+	old    *dockerArchive // nil if there is none
+	spool  *spool
+	warn   func(string)
+	images []DockerImage
 }
 
-var _ Destination = (*dockerArchiveWriter)(nil)
-
-// createDockerArchive opens the docker-archive that loc names for writing: a file, which
+// createDockerArchive opens the docker-archive at loc's path for writing: a file, which
 // need not be there, a pipe, or "-" for standard output. warn may be nil.
 func createDockerArchive(ctx context.Context, loc Location, warn func(string)) (*dockerArchiveWriter, error) {
 	w := &dockerArchiveWriter{loc: loc, warn: warn}
@@ -46,6 +45,7 @@ func (w *dockerArchiveWriter) openOld(ctx context.Context) error {
 	if w.old, err = readDockerArchive(ctx, w.loc); err != nil {
 		return fmt.Errorf("there is something else already: %w", err)
 	}
+	w.images = w.old.images
 	return nil
 }
 
@@ -65,15 +65,13 @@ func (w *dockerArchiveWriter) PutManifest(ctx context.Context, d ispec.Descripto
 	return w.spool.put(ctx, d, bytesOpener(data))
 }
 
-// SetRef implements [Destination]: it writes the archive.
-func (w *dockerArchiveWriter) SetRef(ctx context.Context, d ispec.Descriptor) error {
-	var images []DockerImage
-	if w.old != nil {
-		images = w.old.images
-	}
+func (w *dockerArchiveWriter) add(loc Location, d ispec.Descriptor) {
+	w.images = setDockerImage(w.images, loc.dockerName(), d)
+}
+
+func (w *dockerArchiveWriter) flush(ctx context.Context) error {
 	s := dockerSaver{read: w.read, open: w.openBlob, warn: w.warn, tempDir: w.spool.dir}
-	images = setDockerImage(images, w.loc.dockerName(), d)
-	return writeArchiveFile(ctx, w.loc.Path, func(out io.Writer) error { return s.save(ctx, out, images) })
+	return writeArchiveFile(ctx, w.loc.Path, func(out io.Writer) error { return s.save(ctx, out, w.images) })
 }
 
 // setDockerImage makes name the name of the image d, and of no other. An image that has
@@ -137,7 +135,7 @@ func (w *dockerArchiveWriter) Close() error {
 		err = w.old.Close()
 	}
 	if w.spool != nil {
-		err = both(err, w.spool.close())
+		w.spool.close()
 	}
 	return err
 }

@@ -23,6 +23,8 @@ type ociArchive struct {
 	file    *archiveFile
 	archive *layout.Archive
 	index   ispec.Index
+
+	subjects map[digest.Digest][]ispec.Descriptor // what refers to what; nil until somebody asks
 }
 
 var _ Source = (*ociArchive)(nil)
@@ -125,17 +127,6 @@ func list(names []string) string {
 		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxListed], ", "), n-maxListed)
 	}
 	return strings.Join(names, ", ")
-}
-
-// Tags returns the tags in the archive, in its order.
-func (a *ociArchive) Tags() []string {
-	tags := []string{}
-	for _, d := range a.index.Manifests {
-		if tag := d.Annotations[ispec.AnnotationRefName]; tag != "" {
-			tags = append(tags, tag)
-		}
-	}
-	return tags
 }
 
 // find returns the manifest or index with the digest.

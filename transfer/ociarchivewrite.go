@@ -63,14 +63,13 @@ func writeOCIArchive(ctx context.Context, w io.Writer, entries []ispec.Descripto
 // ociArchiveWriter is an oci-archive to write to. One that is there already keeps its
 // other tags.
 type ociArchiveWriter struct {
-	loc   Location
-	old   *ociArchive // nil if there is none
-	spool *spool
+	loc     Location
+	old     *ociArchive // nil if there is none
+	spool   *spool
+	entries []ispec.Descriptor // of index.json
 }
 
-var _ Destination = (*ociArchiveWriter)(nil)
-
-// createOCIArchive opens the oci-archive that loc names for writing: a file, which need
+// createOCIArchive opens the oci-archive at loc's path for writing: a file, which need
 // not be there, a pipe, or "-" for standard output.
 func createOCIArchive(ctx context.Context, loc Location) (*ociArchiveWriter, error) {
 	w := &ociArchiveWriter{loc: loc}
@@ -90,6 +89,7 @@ func (w *ociArchiveWriter) open(ctx context.Context) error {
 		if w.old, err = readOCIArchive(ctx, w.loc); err != nil {
 			return fmt.Errorf("there is something else already: %w", err)
 		}
+		w.entries = slices.Clone(w.old.index.Manifests)
 	}
 	w.spool, err = newSpool(w.loc.Path)
 	return err
@@ -123,22 +123,20 @@ func bytesOpener(data []byte) Opener {
 	}
 }
 
-// SetRef implements [Destination]: it writes the archive.
-func (w *ociArchiveWriter) SetRef(ctx context.Context, d ispec.Descriptor) error {
-	entries := []ispec.Descriptor{}
-	if w.old != nil {
-		entries = slices.Clone(w.old.index.Manifests)
-	}
-	entries = setEntry(entries, w.loc.Ref(), d)
+func (w *ociArchiveWriter) add(loc Location, d ispec.Descriptor) {
+	w.entries = setEntry(w.entries, loc.Ref(), d)
+}
+
+func (w *ociArchiveWriter) flush(ctx context.Context) error {
 	c := layout.ArchiveContent{Open: w.openBlob}
 	g := graph{read: w.read, has: w.Has, visit: func(d ispec.Descriptor) { c.Blobs = append(c.Blobs, d) }}
-	for _, e := range entries {
+	for _, e := range w.entries {
 		if err := g.walk(ctx, e, 1); err != nil {
 			return err
 		}
 	}
 	return writeArchiveFile(ctx, w.loc.Path, func(out io.Writer) error {
-		return writeOCIArchive(ctx, out, entries, &c)
+		return writeOCIArchive(ctx, out, w.entries, &c)
 	})
 }
 
@@ -200,7 +198,7 @@ func (w *ociArchiveWriter) Close() error {
 		err = w.old.Close()
 	}
 	if w.spool != nil {
-		err = both(err, w.spool.close())
+		w.spool.close()
 	}
 	return err
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,8 +22,8 @@ type places struct {
 	opt   *Options
 	web   *web
 	repos map[string]*repository
-	// archive collects what a docker-archive is to hold; nil if there is none.
-	archive *dockerStage
+	// archive is the archive that is written; nil if there is none.
+	archive archiveWriter
 }
 
 // defaultParallel is how many blobs are copied at once.
@@ -54,8 +53,13 @@ func newPlaces(opt *Options, locs ...Location) (*places, error) {
 
 func (p *places) close() { p.web.close() }
 
-// discard removes what was only needed on the way.
-func (p *places) discard() error { return p.archive.discard() }
+// discard gives up what was only needed on the way.
+func (p *places) discard() error {
+	if p.archive == nil {
+		return nil
+	}
+	return p.archive.Close()
+}
 
 // repository returns the repository of a location, to do there what the scope says. The
 // credentials for it are asked for once.
@@ -107,9 +111,15 @@ func (p *places) destination(ctx context.Context, loc Location, from Source) (De
 	case SchemeRegistry:
 		return p.registryDestination(loc, from)
 	case SchemeOCIArchive:
-		return createOCIArchive(ctx, loc)
+		if err := p.openArchive(ctx, loc); err != nil {
+			return nil, err
+		}
+		return &ociArchiveDestination{archiveDestination{archiveWriter: p.archive, loc: loc}}, nil
 	case SchemeDockerArchive:
-		return p.dockerDestination(ctx, loc)
+		if err := p.openArchive(ctx, loc); err != nil {
+			return nil, err
+		}
+		return &archiveDestination{archiveWriter: p.archive, loc: loc}, nil
 	case SchemeLayout:
 		return p.layoutDestination(ctx, loc, from)
 	}
@@ -224,59 +234,45 @@ func refsOf(entries []ispec.Descriptor) []string {
 	return refs
 }
 
-// dockerStage is a layout in which the images of a docker-archive are put together.
-type dockerStage struct {
-	dir    string
-	l      *layout.Layout
-	images []DockerImage
-}
-
-// dockerDestination writes to a docker-archive, by way of a layout beside it.
-type dockerDestination struct {
-	*layoutDestination
-	places *places
-	loc    Location
-}
-
-func (p *places) dockerDestination(ctx context.Context, loc Location) (Destination, error) {
-	if loc.Digest != "" {
-		return nil, errorf(ErrUnsupported, "a docker-archive has names, and no digests")
-	}
-	if p.archive == nil {
-		dir, l, err := stagingLayout(ctx, loc)
+// openArchive opens the archive that is written, once for all names in it.
+func (p *places) openArchive(ctx context.Context, loc Location) error {
+	switch {
+	case p.archive != nil:
+		return nil
+	case loc.Scheme == SchemeOCIArchive:
+		w, err := createOCIArchive(ctx, loc)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		p.archive = &dockerStage{dir: dir, l: l}
+		p.archive = w
+		return nil
+	case loc.Digest != "":
+		return errorf(ErrUnsupported, "a docker-archive has names, and no digests")
 	}
-	return &dockerDestination{newLayoutDestination(p.archive.l, Location{}), p, loc}, nil
-}
-
-// SetRef implements [Destination].
-func (t *dockerDestination) SetRef(_ context.Context, d ispec.Descriptor) error {
-	img := DockerImage{Manifest: bare(d)}
-	if name := t.loc.dockerName(); name != "" {
-		img.Names = []string{name}
+	w, err := createDockerArchive(ctx, loc, p.opt.Warn)
+	if err != nil {
+		return err
 	}
-	t.places.archive.images = append(t.places.archive.images, img)
+	p.archive = w
 	return nil
 }
 
-// finish writes the docker-archive, if there is one to be written.
-func (p *places) finish(ctx context.Context, dst Location) error {
+// finish writes the archive, if there is one to be written.
+func (p *places) finish(ctx context.Context) error {
 	if p.archive == nil {
 		return nil
 	}
-	return writeArchiveFile(ctx, dst.Path, func(w io.Writer) error {
-		return SaveDockerArchive(ctx, w, p.archive.l, p.archive.images, DockerArchiveOptions{Warn: p.opt.Warn})
-	})
+	return p.archive.flush(ctx)
+}
+
+// stage is a layout for what is on its way.
+type stage struct {
+	dir string
+	l   *layout.Layout
 }
 
 // discard removes what was only needed on the way.
-func (s *dockerStage) discard() error {
-	if s == nil {
-		return nil
-	}
+func (s *stage) discard() error {
 	return both(s.l.Close(), os.RemoveAll(s.dir))
 }
 
