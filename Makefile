@@ -33,17 +33,26 @@ demo: build ## unpack, edit and repack a real image, with nothing to download
 test: deps check ## install what the tests need, then run them all
 
 .PHONY: check
-check: lint unit hostile bats ## run all tests with what is installed; CI runs this
+check: lint unit hostile sample-faults bats ## run all tests with what is installed; CI runs this
 
 .PHONY: unit
 unit: export SHALE_UMOCI = $(CURDIR)/bin/peers/umoci
 unit: peers ## run the unit tests, with the race detector where there is a C compiler
 	@[ -n "$(RACE)" ] || echo "SKIPPED: the race detector, since gcc is missing"
-	$(GO) test $(RACE) $$($(GO) list ./... | grep -v /test/hostile)
+	$(GO) test $(RACE) $$($(GO) list ./... | grep -v -e /test/hostile -e /test/faults)
 
 .PHONY: hostile
 hostile: ## run hostile inputs against the binary and print a line for each
 	$(GO) test -count=1 -run '^TestHostile$$' -v ./test/hostile | grep -v -e '^=== ' -e '^ *--- PASS'
+
+.PHONY: faults
+faults: build peers ## kill, starve and crowd the binary in every way there is; takes a quarter of an hour
+	SHALE_FAULTS=all $(GO) test -count=1 -timeout 60m -v ./test/faults | grep -v -e '^=== ' -e '^ *--- PASS'
+	KILLS=500 bats/run.sh concurrency split
+
+.PHONY: sample-faults
+sample-faults: ## the same in half a minute, with a sample that SHALE_SEED draws
+	$(GO) test -count=1 -v ./test/faults | grep -v -e '^=== ' -e '^ *--- PASS'
 
 .PHONY: bats
 bats: build peers ## run the command line's tests, as root and as an ordinary user
@@ -89,4 +98,4 @@ clean: ## remove what was built here; images and tools in ~/.cache stay
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

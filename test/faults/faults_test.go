@@ -133,7 +133,7 @@ func must(t testing.TB, err error) {
 
 // victim is a command that is disturbed. It works in a directory with
 //
-//	layout   with the tags base and other, garbage, and a stale temporary directory
+//	layout   with the tags base, other and spare, garbage, and a stale temporary directory
 //	bundle   of base, with changes
 //	out      what split has made of base
 //	site     a layout with the tag other
@@ -143,14 +143,17 @@ type victim struct {
 	// target is the layout that it changes; makes is a directory that it makes, or
 	// what it writes besides.
 	target, makes string
-	// adds is the tag that it adds to the target, if it does.
-	adds string
+	// adds is the tag that it adds to the target, and removes one that it removes.
+	adds, removes string
 }
+
+// does reports whether one can see afterwards if the victim has done anything.
+func (v victim) does() bool { return v.adds != "" || v.removes != "" || v.makes != "" }
 
 // victims are the commands that write.
 var victims = []victim{
 	{name: "tag", line: "tag --image layout:base new", target: "layout", adds: "new"},
-	{name: "rm", line: "rm --image layout:new", target: "layout"},
+	{name: "rm", line: "rm --image layout:spare", target: "layout", removes: "spare"},
 	{name: "new", line: "new --image layout:new", target: "layout", adds: "new"},
 	{name: "config", line: "config --image layout:base --tag new --author me", target: "layout", adds: "new"},
 	{name: "insert", line: "insert --image layout:base --tag new file /file", target: "layout", adds: "new"},
@@ -176,6 +179,7 @@ var template = sync.OnceValues(func() (string, error) {
 	}{
 		{"layout", "base", ocitest.Image{Layers: [][]byte{low, high}}},
 		{"layout", "other", ocitest.Image{Layers: [][]byte{low}}},
+		{"layout", "spare", ocitest.Image{Layers: [][]byte{low}, Author: "spare"}},
 		{"layout", "garbage", ocitest.Image{Layers: [][]byte{low, high, high}, Author: "nobody"}},
 		{"site", "other", ocitest.Image{Layers: [][]byte{low}}},
 	} {
@@ -286,17 +290,23 @@ func (v victim) committed(t testing.TB, dir, after string) bool {
 	now := look(t, path)
 	_, added := now[v.adds]
 	delete(now, v.adds)
-	want := state{"base": now["base"], "other": now["other"]}
-	if v.target == "site" {
-		delete(want, "base")
+	_, spared := now[v.removes]
+	delete(now, v.removes)
+	want := state{"other": now["other"]}
+	if v.target == "layout" {
+		want["base"], want["spare"] = now["base"], now["spare"]
 	}
+	delete(want, v.removes)
 	for tag, d := range want {
 		if d == "" || len(now) != len(want) {
 			t.Errorf("%s: after %s: tag %s is %q of %v", v.name, after, tag, d, now)
 		}
 	}
-	if v.adds != "" {
+	switch {
+	case v.adds != "":
 		return added
+	case v.removes != "":
+		return !spared
 	}
 	return v.made(t, dir, after)
 }
@@ -349,7 +359,7 @@ func (v victim) judge(t testing.TB, dir, after string) {
 	if out, err := command(dir, v.args()).CombinedOutput(); err != nil {
 		t.Errorf("%s: after %s: the next run: %v: %s", v.name, after, err, out)
 	}
-	if v.adds != "" || v.makes != "" {
+	if v.does() {
 		if !v.committed(t, dir, after) {
 			t.Errorf("%s: after %s: the next run did nothing", v.name, after)
 		}

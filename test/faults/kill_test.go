@@ -100,7 +100,7 @@ func (v victim) checkStatus(t testing.TB, dir string, got *traced, after string)
 	if got.status != 0 && got.status != 1 || got.signal != 0 {
 		t.Errorf("%s: after %s: status %d, signal %v\n%s", v.name, after, got.status, got.signal, got.stderr)
 	}
-	if done := v.committed(t, dir, after); (v.adds != "" || v.makes != "") && done != (got.status == 0) {
+	if done := v.committed(t, dir, after); v.does() && done != (got.status == 0) {
 		t.Errorf("%s: after %s: status %d, and done is %v: %s", v.name, after, got.status, done, got.stderr)
 	}
 	if lines := strings.Count(got.stderr, "\n"); got.status != 0 && lines != 1 {

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/shale-oci/shale/layout"
+	"github.com/shale-oci/shale/test/ocitest"
+)
+
+// TestCrowd is S13, S14 and S16: processes that repack, tag, remove tags and collect
+// garbage in one layout for a minute, with readers. No command may fail, no tag be
+// lost, no blob be missing, and no reader see anything that is not whole.
+func TestCrowd(t *testing.T) {
+	dir := place(t)
+	const writers = 8
+	for i := range writers {
+		out, err := exec.Command("cp", "-a", filepath.Join(dir, "bundle"), filepath.Join(dir, fmt.Sprintf("bundle%d", i))).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(pick(4, 60))*time.Second)
+	defer cancel()
+	var crowd sync.WaitGroup
+	var done, reads atomic.Int64
+	join := func(step func(round int) error) {
+		crowd.Go(func() {
+			for round := 0; ctx.Err() == nil; round++ {
+				if err := step(round); err != nil {
+					t.Error(err)
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	run := func(line string) error {
+		if out, err := command(dir, line).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", line, err, out)
+		}
+		return nil
+	}
+	last := make([]string, writers) // what each repacker has put into its image last
+	for i := range writers {
+		join(func(round int) error {
+			text := fmt.Sprintf("%d %d\n", i, round)
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("bundle%d/rootfs/round", i)), []byte(text), 0o644); err != nil {
+				return err
+			}
+			last[i] = text
+			return run(fmt.Sprintf("repack --image layout:repack%d bundle%d", i, i))
+		})
+		join(func(round int) error {
+			if round%3 == 2 {
+				return run(fmt.Sprintf("rm --image layout:tag%d", i))
+			}
+			return run(fmt.Sprintf("tag --image layout:base tag%d", i))
+		})
+	}
+	for range 2 {
+		join(func(int) error { return run("gc --layout layout") })
+	}
+	join(func(int) error { reads.Add(1); return run("stat --json --image layout:base") })
+	crowd.Go(func() { reads.Add(readAll(ctx, t, filepath.Join(dir, "layout"))) })
+	crowd.Wait()
+	t.Logf("%d commands and %d reads", done.Load(), reads.Load())
+	if all && reads.Load() < 100_000 {
+		t.Errorf("only %d reads", reads.Load())
+	}
+	ocitest.AssertWhole(t, filepath.Join(dir, "layout"))
+	for i := range writers {
+		must(t, run(fmt.Sprintf("unpack%s --image layout:repack%d made%d", rootless(), i, i)))
+		got, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("made%d/rootfs/round", i)))
+		must(t, err)
+		if string(got) != last[i] {
+			t.Errorf("the image of repacker %d has %q, not %q", i, got, last[i])
+		}
+	}
+	must(t, run("gc --layout layout"))
+	victim{name: "crowd", target: "layout"}.tidy(t, dir, "a crowd")
+	ocitest.AssertWhole(t, filepath.Join(dir, "layout"))
+}
+
+// readAll resolves a tag again and again, and returns how often.
+func readAll(ctx context.Context, t *testing.T, path string) (reads int64) {
+	l, err := layout.Open(ctx, path, nil)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	defer l.Close()
+	for ; ctx.Err() == nil; reads++ {
+		if _, err := l.Resolve(ctx, "base", nil); err != nil && ctx.Err() == nil {
+			t.Error(err)
+			return reads
+		}
+	}
+	return reads
+}

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/shale-oci/shale/test/ocitest"
+)
+
+// story is what is done in every environment, in the directory of victims. Lines that
+// begin with a bang are for the tests themselves.
+var story = []string{
+	"init --layout fresh",
+	"new --image fresh:v",
+	"config --image fresh:v --author me --config.env A=b",
+	"insert --image layout:base --tag inserted file /etc/file",
+	"unpack --image layout:inserted made",
+	"!edit made/rootfs/etc/file",
+	"repack --image layout:repacked made",
+	"!edit made/rootfs/d/f",
+	"repack --image layout:again --refresh-bundle made",
+	"raw unpack --image layout:again rootfs",
+	"tag --image layout:again last",
+	"rm --image layout:repacked",
+	"split --image layout:last --base layout:other parts",
+	"join parts --image site:joined",
+	"gc --layout layout",
+	"ls --layout layout",
+	"stat --json --image layout:last",
+}
+
+// outcome is what a story has come to.
+type outcome struct {
+	said []string // what each command has printed
+	tree ocitest.Tree
+}
+
+// tell does what the story says; run is how a command is run.
+func tell(t *testing.T, run func(dir, line string) *traced) outcome {
+	t.Helper()
+	dir := place(t)
+	// The copy has other inode numbers than the stat cache of the template says; a
+	// story makes its own bundle.
+	remove(t, filepath.Join(dir, "bundle"))
+	var o outcome
+	for _, line := range story {
+		if path, ok := strings.CutPrefix(line, "!edit "); ok {
+			edit(t, filepath.Join(dir, path))
+			continue
+		}
+		if strings.Contains(line, "unpack") {
+			line += rootless()
+		}
+		got := run(dir, line)
+		if got.status != 0 || got.stderr != "" {
+			t.Errorf("%s: status %d, %q", line, got.status, got.stderr)
+		}
+		o.said = append(o.said, got.stdout)
+	}
+	o.tree = ocitest.Tree{}
+	for name, f := range ocitest.Snapshot(t, dir) {
+		switch {
+		case name == ".", strings.HasPrefix(name, "home"):
+			continue
+		case strings.HasSuffix(name, ".statcache"), strings.HasSuffix(name, ".mtree"):
+			f.SHA256, f.Size = "", 0 // has times and places in it
+		}
+		o.tree[name] = f
+	}
+	return o
+}
+
+// edit changes the content of a file and neither its size nor its time.
+func edit(t *testing.T, path string) {
+	t.Helper()
+	info, err := os.Stat(path)
+	must(t, err)
+	data, err := os.ReadFile(path)
+	must(t, err)
+	data[0] ^= 1
+	must(t, os.WriteFile(path, data, 0))
+	must(t, os.Chtimes(path, time.Time{}, info.ModTime()))
+}
+
+// same compares two outcomes. Times are those of the clock, but for trees that were
+// unpacked.
+func (o outcome) same(t *testing.T, other outcome) {
+	t.Helper()
+	if !slices.Equal(o.said, other.said) {
+		t.Errorf("the commands say\n%q, not\n%q", other.said, o.said)
+	}
+	if lines := ocitest.Diff(o.tree, other.tree, "mtime"); len(lines) > 0 {
+		t.Errorf("what was made differs:\n%s", strings.Join(lines, "\n"))
+	}
+}
+
+// in runs a command by a shell that first does something to the environment.
+func in(t *testing.T, before string, env ...string) func(dir, line string) *traced {
+	return func(dir, line string) *traced {
+		cmd := command(dir, line)
+		cmd.Args = append([]string{"sh", "-c", before + ` exec "$0" "$@" ` + redirect(before), shale}, cmd.Args[1:]...)
+		for _, e := range env {
+			name, value, set := strings.Cut(e, "=")
+			cmd.Env = slices.DeleteFunc(cmd.Env, func(s string) bool { return strings.HasPrefix(s, name+"=") })
+			if set {
+				cmd.Env = append(cmd.Env, name+"="+strings.ReplaceAll(value, "@DIR", dir))
+			}
+		}
+		var err error
+		cmd.Path, err = exec.LookPath("sh")
+		must(t, err)
+		return victim{name: line}.plain(t, cmd)
+	}
+}
+
+// redirect is what a command line of the shell ends with.
+func redirect(before string) string {
+	if before == closedStdin {
+		return "<&-"
+	}
+	return ""
+}
+
+const closedStdin = ": closed stdin;"
+
+// masked is the outcome with the modes that new files get with that umask: those that
+// are no part of an image, outside of layouts that were there.
+func (o outcome) masked(umask uint32) outcome {
+	tree := ocitest.Tree{}
+	for name, f := range o.tree {
+		top, rest, _ := strings.Cut(name, "/")
+		if top == "fresh" || top == "parts" || top == "made" && rest != "" && !strings.HasPrefix(rest, "rootfs") {
+			f.Mode &^= umask
+		}
+		tree[name] = f
+	}
+	return outcome{o.said, tree}
+}
+
+// TestEnvironments checks that what a machine has set changes nothing. As with any
+// program the umask counts for new layouts and for what a bundle has besides the tree.
+func TestEnvironments(t *testing.T) {
+	usual := tell(t, in(t, ""))
+	for name, run := range map[string]func(dir, line string) *traced{
+		"the same again":           in(t, ""),
+		"umask 077":                in(t, "umask 077;"),
+		"umask 000":                in(t, "umask 000;"),
+		"no HOME":                  in(t, "", "HOME"),
+		"HOME that is not there":   in(t, "", "HOME=/nonexistent"),
+		"HOME that is read-only":   in(t, `mkdir -p home; chmod 555 home;`, "HOME=@DIR/home"),
+		"no TMPDIR":                in(t, "", "TMPDIR"),
+		"TMPDIR that is not there": in(t, "", "TMPDIR=/nonexistent"),
+		"closed stdin":             in(t, closedStdin),
+		"LANG=C":                   in(t, "", "LANG=C", "LC_ALL=C"),
+		"LANG=de_DE.UTF-8":         in(t, "", "LANG=de_DE.UTF-8", "LC_ALL=tr_TR.UTF-8"),
+		"another time zone":        in(t, "", "TZ=Pacific/Chatham"),
+		"one processor":            in(t, "", "GOMAXPROCS=1"),
+		"no environment at all":    in(t, "", "HOME", "TMPDIR", "PATH"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want := usual
+			if name == "umask 077" {
+				want = want.masked(0o077)
+			}
+			want.same(t, tell(t, run))
+		})
+	}
+}
+
+// TestFullTmp is about a TMPDIR, or /tmp, on which nothing can be written.
+func TestFullTmp(t *testing.T) {
+	byRoot(t)
+	usual := tell(t, in(t, ""))
+	full := scratch(t)
+	mounted(t, full, 8<<10)
+	_ = os.WriteFile(filepath.Join(full, "file"), make([]byte, 64<<10), 0o600) // as much as goes
+	usual.same(t, tell(t, in(t, "", "TMPDIR="+full)))
+}
+
+// TestClosedPipe is about a standard output that nobody reads: what was done stays
+// done.
+func TestClosedPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	must(t, err)
+	r.Close()
+	defer w.Close()
+	usual := tell(t, in(t, ""))
+	got := tell(t, func(dir, line string) *traced {
+		cmd := command(dir, line)
+		var stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = w, &stderr
+		err := cmd.Run()
+		status := cmd.ProcessState.ExitCode()
+		if status == 128+int(syscall.SIGPIPE) && (strings.HasPrefix(line, "ls") || strings.HasPrefix(line, "stat")) {
+			status, err = 0, nil
+		}
+		if err != nil {
+			t.Errorf("%s: %v: %s", line, err, &stderr)
+		}
+		return &traced{status: status}
+	})
+	got.said = usual.said
+	usual.same(t, got)
+}
+
+// TestClock is about a clock that is wrong by decades.
+func TestClock(t *testing.T) {
+	if atDate(time.Now()) == nil {
+		t.Skip("the clock is set on amd64 alone")
+	}
+	usual := tell(t, in(t, ""))
+	for _, year := range []int{1980, 2040} {
+		t.Run(fmt.Sprint(year), func(t *testing.T) {
+			t.Parallel()
+			day := time.Date(year, 2, 29, 12, 0, 0, 0, time.UTC)
+			traceAt := func(dir, line string, env []string) *traced {
+				got, err := atDate(day).run(shale, strings.Fields(line), &os.ProcAttr{Dir: dir, Env: env})
+				must(t, err)
+				if got.signal != 0 || strings.Contains(got.stderr, "goroutine ") {
+					t.Errorf("%s: %v\n%s", line, got.signal, got.stderr)
+				}
+				return got
+			}
+			usual.same(t, tell(t, func(dir, line string) *traced { return traceAt(dir, line, environment(dir)) }))
+
+			// Without SOURCE_DATE_EPOCH the clock counts; this shows that it was set.
+			dir := place(t)
+			env := slices.DeleteFunc(environment(dir), func(s string) bool { return strings.HasPrefix(s, "SOURCE_DATE_EPOCH=") })
+			if got := traceAt(dir, "new --image layout:new", env); got.status != 0 {
+				t.Fatal(got.stderr)
+			}
+			var stat struct {
+				Config struct{ Created time.Time }
+			}
+			out, err := command(dir, "stat --json --image layout:new").Output()
+			must(t, err)
+			if err := json.Unmarshal(out, &stat); err != nil || !strings.Contains(string(out), fmt.Sprint(year)) {
+				t.Errorf("an image that was made in %d: %v: %s", year, err, out)
+			}
+		})
+	}
+}
