@@ -3,7 +3,9 @@
 package pack_test
 
 import (
+	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -144,5 +146,34 @@ func assertSame(t testing.TB, what string, want, got ocitest.Tree, ignore ...str
 	t.Helper()
 	if diff := ocitest.Diff(want.Seconds(), got.Seconds(), ignore...); len(diff) > 0 {
 		t.Fatalf("%s:\n%s", what, strings.Join(diff, "\n"))
+	}
+}
+
+// headers lists the entries of a layer.
+func headers(t testing.TB, data []byte) []*tar.Header {
+	t.Helper()
+	var all []*tar.Header
+	for tr := tar.NewReader(bytes.NewReader(data)); ; {
+		hdr, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		must(t, err)
+		all = append(all, hdr)
+	}
+}
+
+// assertUntouched fails if a ref or a temporary file is left of what has failed.
+func assertUntouched(t testing.TB, l *layout.Layout) {
+	t.Helper()
+	refs, err := l.Refs(t.Context())
+	must(t, err)
+	if len(refs) > 0 {
+		t.Errorf("the refs are %v", refs)
+	}
+	temps, err := filepath.Glob(filepath.Join(l.Path(), ".shale-*", "tmp-*"))
+	must(t, err)
+	if len(temps) > 0 {
+		t.Errorf("temporary files are left: %v", temps)
 	}
 }
