@@ -35,12 +35,22 @@ func (l *Layout) Resolve(ctx context.Context, ref string, opt *ResolveOptions) (
 	if err != nil {
 		return nil, err
 	}
-	var want *ispec.Platform
-	if opt != nil {
-		want = opt.Platform
-	}
-	path, err := l.choose(ctx, root, want)
+	path, err := l.choose(ctx, root, opt.want())
 	return path, opError("resolve", ref, err)
+}
+
+// ResolveFrom is [Layout.Resolve] for what is there without a ref: it leads from root,
+// a manifest or an index, to one image manifest.
+func (l *Layout) ResolveFrom(ctx context.Context, root ispec.Descriptor, opt *ResolveOptions) (Path, error) {
+	path, err := l.choose(ctx, root, opt.want())
+	return path, opError("resolve", string(root.Digest), err)
+}
+
+func (o *ResolveOptions) want() *ispec.Platform {
+	if o == nil {
+		return nil
+	}
+	return o.Platform
 }
 
 // Member is one of the images that an index leads to.

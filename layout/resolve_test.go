@@ -155,3 +155,25 @@ func TestResolveBrokenIndex(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestResolveFrom(t *testing.T) {
+	l := newLayout(t)
+	one, two := putPlatform(t, l, "linux/s390x", false), putPlatform(t, l, "linux/riscv64", false)
+	index := putIndex(t, l, one, two)
+	for root, want := range map[string]ispec.Descriptor{index.Digest.String(): two, two.Digest.String(): two} {
+		d := index
+		if root == two.Digest.String() {
+			d = two
+		}
+		path, err := l.ResolveFrom(t.Context(), d, &ResolveOptions{Platform: platform("linux/riscv64")})
+		if err != nil || path.Root().Digest != d.Digest || path.Target().Digest != want.Digest {
+			t.Errorf("%s: %v, %v", root, path, err)
+		}
+	}
+	if _, err := l.ResolveFrom(t.Context(), index, &ResolveOptions{Platform: platform("linux/arm64")}); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), index.Digest.String()) {
+		t.Errorf("no image: %v", err)
+	}
+	if _, err := l.ResolveFrom(t.Context(), ispec.Descriptor{MediaType: "text/plain"}, nil); !errors.Is(err, ErrMediaType) {
+		t.Errorf("no image at all: %v", err)
+	}
+}
