@@ -68,8 +68,8 @@ lint: $(GOLANGCI_LINT) ## run the linters over Go code and shell scripts
 	fi
 
 .PHONY: bench
-bench: build peers ## compare speed and memory with umoci; N=5 runs each; needs root the first time
-	$(GO) run ./test/bench -n $(N)
+bench: build peers ## compare speed and memory with peers, N=5 runs each, into docs/benchmarks.md; needs root
+	$(GO) run ./test/bench -n $(N) -out docs/benchmarks.md
 
 .PHONY: bench-go
 bench-go: ## run the Go benchmarks

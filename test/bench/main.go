@@ -1,40 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench measures shale and umoci side by side on a large image and
-// prints medians, ratios, and whether the goals are met. `make bench` runs it.
+// Command bench measures shale and its peers side by side and prints medians,
+// ratios, and whether the goals are met. `make bench` runs it, and keeps what it
+// prints in docs/benchmarks.md.
 //
 // Runs alternate, A B A B, so that what slows the machine down slows both. The
-// ratio is the median of the ratios of the pairs. All is on tmpfs.
+// ratio is the median of the ratios of the pairs. All is on tmpfs. The output is
+// Markdown.
 package main
 
 import (
-	"bufio"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
+// section is one part of the run, which may be asked for by name.
+type section struct {
+	name  string
+	title string
+	run   func(*bench) error
+}
+
+var sections = []section{
+	{"unpack", "Unpack", (*bench).unpack},
+	{"repack", "Repack", (*bench).repack},
+	{"split", "Split and join", (*bench).split},
+	{"images", "Other images", (*bench).images},
+	{"scale", "How cost grows", (*bench).scale},
+	{"account", "Where an unpack spends its time", (*bench).account},
+}
+
 func main() {
-	n := flag.Int("n", 5, "pairs of runs of each measurement")
+	b := &bench{ctx: context.Background(), stdout: os.Stdout}
+	flag.IntVar(&b.n, "n", 5, "pairs of runs of each measurement")
 	image := flag.String("image", "", "a layout whose tag \"bench\" is measured with; by default test/images/bench.sh makes one")
 	dir := flag.String("dir", "/dev/shm", "where to work; should be on tmpfs")
+	only := flag.String("only", "", "the sections to run, with commas between them: "+names())
+	out := flag.String("out", "", "a file to keep the results in")
 	flag.Parse()
-	if err := run(*n, *image, *dir); err != nil {
+	if err := run(b, *image, *dir, *only, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(n int, image, dir string) (err error) {
-	if n < 1 {
+func names() string {
+	list := make([]string, len(sections))
+	for i, s := range sections {
+		list[i] = s.name
+	}
+	return strings.Join(list, ",")
+}
+
+func run(b *bench, image, dir, only, out string) (err error) {
+	if b.n < 1 {
 		return errors.New("-n must be at least 1")
+	}
+	todo, err := choose(only)
+	if err != nil {
+		return err
 	}
 	if image == "" {
 		out, err := exec.Command("test/images/bench.sh").Output()
@@ -46,32 +80,58 @@ func run(n int, image, dir string) (err error) {
 	if err := checkRoom(dir); err != nil {
 		return err
 	}
-	work, err := os.MkdirTemp(dir, "shale-bench-")
-	if err != nil {
+	if b.work, err = os.MkdirTemp(dir, "shale-bench-"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, removeAll(work)) }()
-	b := &bench{n: n, work: work}
+	defer func() { err = errors.Join(err, removeAll(b.work)) }()
 	if b.shale, err = filepath.Abs("bin/shale"); err != nil {
 		return err
 	}
 	if b.umoci, err = filepath.Abs("bin/peers/umoci"); err != nil {
 		return err
 	}
+	var kept strings.Builder
+	b.stdout = io.MultiWriter(b.stdout, &kept)
 	if err := b.copyImage(image); err != nil {
 		return err
 	}
 	b.describe()
-	for _, measure := range []func() error{b.unpack, b.floor, b.repack, b.repackForeign, b.split} {
-		if err := measure(); err != nil {
+	for _, s := range todo {
+		b.printf("\n## %s\n", s.title)
+		if err := s.run(b); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	b.verdict()
+	if out != "" {
+		if err := os.WriteFile(out, []byte(kept.String()), 0o644); err != nil {
 			return err
 		}
 	}
-	return b.verdict()
+	if len(b.failed) > 0 {
+		return fmt.Errorf("goals missed: %s", strings.Join(b.failed, ", "))
+	}
+	return nil
 }
 
-// room is what the image and two unpacked copies of it take, in bytes.
-const room = 5 << 30
+// choose returns the sections of a list, or all.
+func choose(only string) ([]section, error) {
+	if only == "" {
+		return sections, nil
+	}
+	var list []section
+	for _, name := range strings.Split(only, ",") {
+		i := slices.IndexFunc(sections, func(s section) bool { return s.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no section %q, only %s", name, names())
+		}
+		list = append(list, sections[i])
+	}
+	return list, nil
+}
+
+// room is what the largest image and two unpacked copies of it take, in bytes.
+const room = 10 << 30
 
 // checkRoom refuses a directory that would fill up half-way, and says so of one
 // that would measure a disk.
@@ -88,47 +148,6 @@ func checkRoom(dir string) error {
 	}
 	return nil
 }
-
-// describe says what is measured where.
-func (b *bench) describe() {
-	fmt.Printf("machine: %s, %d CPUs, %s, %s\n", cpu(), runtime.NumCPU(), memory(), firstLine("uname", "-sr"))
-	fmt.Printf("tools: %s; %s\n", firstLine(b.shale, "--version"), firstLine(b.umoci, "--version"))
-	fmt.Printf("image: %d layers, %s compressed, %s and %d entries unpacked\n",
-		len(b.layers), megabytes(b.compressed), megabytes(b.unpacked), b.entries)
-	fmt.Printf("%d pairs of runs each, on %s\n\n", b.n, filepath.Dir(b.work))
-	fmt.Printf("%-34s %9s %9s %7s %9s %9s  %s\n", "work", "shale", "peer", "ratio", "shale MB", "peer MB", "goal")
-}
-
-func firstLine(name string, args ...string) string {
-	out, err := exec.Command(name, args...).Output()
-	if err != nil {
-		return fmt.Sprintf("%s (%v)", name, err)
-	}
-	line, _, _ := strings.Cut(string(out), "\n")
-	return line
-}
-
-func cpu() string { return field("/proc/cpuinfo", "model name") }
-
-func memory() string { return field("/proc/meminfo", "MemTotal") }
-
-// field returns the value of the first line "name: value" of a file.
-func field(path, name string) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return "unknown"
-	}
-	defer f.Close() //nolint:errcheck // only read from
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		key, value, ok := strings.Cut(lines.Text(), ":")
-		if ok && strings.TrimSpace(key) == name {
-			return strings.TrimSpace(value)
-		}
-	}
-	return "unknown"
-}
-
-func megabytes(n int64) string { return fmt.Sprintf("%.0f MB", float64(n)/1e6) }
 
 func stderrOf(err error) string {
 	var exit *exec.ExitError

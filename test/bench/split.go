@@ -13,6 +13,7 @@ const goalSplit = 1
 // split compares taking the image apart and putting it together again with one
 // reading of all its layers.
 func (b *bench) split() error {
+	b.head()
 	out, joined := filepath.Join(b.work, "out"), filepath.Join(b.work, "joined")
 	hash := func() (usage, error) { return timed("sha256sum", b.layers...) }
 	splitting := func(args ...string) func() (usage, error) {
@@ -21,17 +22,17 @@ func (b *bench) split() error {
 			return u, errors.Join(err, removeAll(out))
 		}
 	}
-	if err := b.compare(compared{work: "split, against sha256sum", goal: goalSplit, shale: splitting(), peer: hash}); err != nil {
+	if err := b.compare(compared{work: "split, sha256sum of the blobs", goal: goalSplit, shale: splitting(), peer: hash}); err != nil {
 		return err
 	}
-	if err := b.compare(compared{work: "split --link, against sha256sum", goal: goalSplit, shale: splitting("--link"), peer: hash}); err != nil {
+	if err := b.compare(compared{work: "split --link, sha256sum of the blobs", goal: goalSplit, shale: splitting("--link"), peer: hash}); err != nil {
 		return err
 	}
 	if _, err := timed(b.shale, "split", "--image", b.layout+":bench", out); err != nil {
 		return err
 	}
 	err := b.compare(compared{
-		work: "join, against sha256sum", goal: goalSplit, peer: hash,
+		work: "join, sha256sum of the blobs", goal: goalSplit, peer: hash,
 		shale: func() (usage, error) {
 			u, err := timed(b.shale, "join", out, "--image", joined)
 			return u, errors.Join(err, removeAll(joined))
