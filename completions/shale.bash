@@ -90,6 +90,9 @@ _shale_is_command() {
 	'shale unpack') command='shale unpack' ;;
 	'shale repack') command='shale repack' ;;
 	'shale pack') command='shale pack' ;;
+	'shale squash') command='shale squash' ;;
+	'shale rebase') command='shale rebase' ;;
+	'shale export') command='shale export' ;;
 	'shale split') command='shale split' ;;
 	'shale join') command='shale join' ;;
 	'shale gc') command='shale gc' ;;
@@ -107,7 +110,7 @@ _shale_command() {
 	case $1 in
 	'shale')
 		flags='--verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
-		commands='init new list ls tag remove rm stat verify config insert unpack repack pack split join gc raw completion help'
+		commands='init new list ls tag remove rm stat verify config insert unpack repack pack squash rebase export split join gc raw completion help'
 		;;
 	'shale init')
 		flags='--layout --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -144,6 +147,15 @@ _shale_command() {
 		;;
 	'shale pack')
 		flags='--image --platform --no-history --history.author --history.comment --history.created --history.created_by --uid-map --gid-map --rootless --userns --config.user --config.exposedports --config.env --config.entrypoint --config.entrypoint.json --config.cmd --config.cmd.json --config.volume --config.label --config.workingdir --config.stopsignal --created --author --platform.os --os --platform.arch --architecture --platform.variant --manifest.annotation --index.annotation --clear --from --upper --config --compress --owner --mask-path --annotation --index --name --oci-types --docker-types --cache --json --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		;;
+	'shale squash')
+		flags='--image --platform --tag --history.author --history.comment --history.created --history.created_by --compress --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --keep-base --from --to --all-platforms --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		;;
+	'shale rebase')
+		flags='--image --platform --tag --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --old-base --new-base --all-platforms --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		;;
+	'shale export')
+		flags='--path --compress --image --platform --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale split')
 		flags='--image --base --lib --tier --against --each --link --format --max-size --rename --dry-run --inspect --json --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -348,6 +360,59 @@ _shale_value() {
 	'shale pack max-index-size') values=':any' ;;
 	'shale pack max-document-size') values=':any' ;;
 	'shale pack max-depth') values=':any' ;;
+	'shale squash image') values=':image' ;;
+	'shale squash platform') values=':any' ;;
+	'shale squash tag') values=':any' ;;
+	'shale squash history.author') values=':any' ;;
+	'shale squash history.comment') values=':any' ;;
+	'shale squash history.created') values=':any' ;;
+	'shale squash history.created_by') values=':any' ;;
+	'shale squash compress') values='auto none gzip zstd' ;;
+	'shale squash max-bytes') values=':any' ;;
+	'shale squash max-entries') values=':any' ;;
+	'shale squash max-ratio') values=':any' ;;
+	'shale squash max-xattr-size') values=':any' ;;
+	'shale squash max-header-size') values=':any' ;;
+	'shale squash max-metadata-size') values=':any' ;;
+	'shale squash keep-base') values=':image' ;;
+	'shale squash from') values=':any' ;;
+	'shale squash to') values=':any' ;;
+	'shale squash log') values='debug info warn error fatal' ;;
+	'shale squash progress') values='auto plain json none' ;;
+	'shale squash max-index-size') values=':any' ;;
+	'shale squash max-document-size') values=':any' ;;
+	'shale squash max-depth') values=':any' ;;
+	'shale rebase image') values=':image' ;;
+	'shale rebase platform') values=':any' ;;
+	'shale rebase tag') values=':any' ;;
+	'shale rebase max-bytes') values=':any' ;;
+	'shale rebase max-entries') values=':any' ;;
+	'shale rebase max-ratio') values=':any' ;;
+	'shale rebase max-xattr-size') values=':any' ;;
+	'shale rebase max-header-size') values=':any' ;;
+	'shale rebase max-metadata-size') values=':any' ;;
+	'shale rebase old-base') values=':image' ;;
+	'shale rebase new-base') values=':image' ;;
+	'shale rebase log') values='debug info warn error fatal' ;;
+	'shale rebase progress') values='auto plain json none' ;;
+	'shale rebase max-index-size') values=':any' ;;
+	'shale rebase max-document-size') values=':any' ;;
+	'shale rebase max-depth') values=':any' ;;
+	'shale export path') values=':files' ;;
+	'shale export compress') values='auto none gzip zstd' ;;
+	'shale export image') values=':image' ;;
+	'shale export platform') values=':any' ;;
+	'shale export max-bytes') values=':any' ;;
+	'shale export max-entries') values=':any' ;;
+	'shale export max-ratio') values=':any' ;;
+	'shale export max-xattr-size') values=':any' ;;
+	'shale export max-header-size') values=':any' ;;
+	'shale export max-metadata-size') values=':any' ;;
+	'shale export log') values='debug info warn error fatal' ;;
+	'shale export progress') values='auto plain json none' ;;
+	'shale export max-index-size') values=':any' ;;
+	'shale export max-document-size') values=':any' ;;
+	'shale export max-depth') values=':any' ;;
 	'shale split image') values=':image' ;;
 	'shale split base') values=':image' ;;
 	'shale split lib') values=':image' ;;

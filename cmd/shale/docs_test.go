@@ -150,7 +150,7 @@ func TestBashCompletion(t *testing.T) {
 	}
 	for line, want := range map[string]string{
 		"shale un":                                 "unpack",
-		"shale r":                                  "remove rm repack raw",
+		"shale r":                                  "remove rm repack rebase raw",
 		"shale raw ru":                             "runtime-config",
 		"shale raw config --rootfs l":              "layout",
 		"shale raw add-layer l":                    "layer.tar layout",

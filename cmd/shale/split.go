@@ -220,14 +220,22 @@ func (o *layouts) image(ctx context.Context, flag, value string) (split.Image, e
 	if err != nil {
 		return split.Image{}, fmt.Errorf("invalid --%s: %w", flag, reason(err))
 	}
-	l := o.open[path]
-	if l == nil {
-		if l, err = layout.Open(ctx, path, o.app.layoutOptions()); err != nil {
-			return split.Image{}, err
-		}
-		o.open[path] = l
+	l, err := o.layout(ctx, path)
+	if err != nil {
+		return split.Image{}, err
 	}
 	return split.Image{Layout: l, Ref: ref}, nil
+}
+
+func (o *layouts) layout(ctx context.Context, path string) (*layout.Layout, error) {
+	if l := o.open[path]; l != nil {
+		return l, nil
+	}
+	l, err := layout.Open(ctx, path, o.app.layoutOptions())
+	if err == nil {
+		o.open[path] = l
+	}
+	return l, err
 }
 
 func (o *layouts) close() error {
