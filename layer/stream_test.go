@@ -16,6 +16,8 @@ import (
 	"time"
 
 	digest "github.com/opencontainers/go-digest"
+
+	"github.com/shale-oci/shale/test/ocitest"
 )
 
 // compressed returns data in the given compression.
@@ -237,21 +239,28 @@ func FuzzDecompress(f *testing.F) {
 	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x04, 0, 1, 0, 0})
 	f.Add([]byte("plain"))
 	f.Fuzz(func(t *testing.T, blob []byte) {
-		for _, c := range []Compression{None, Gzip, Zstd} {
-			r, err := NewReader(bytes.NewReader(blob), c, nil)
-			if err != nil {
-				continue
-			}
-			got, err := io.ReadAll(io.LimitReader(r, 1<<20))
-			r.Close()
-			if c == Gzip && err == nil && len(got) < 1<<20 && len(got) > 0 {
-				want, werr := gunzip(blob)
-				if werr == nil && crc32.ChecksumIEEE(got) != crc32.ChecksumIEEE(want) {
-					t.Error("other content than compress/gzip")
-				}
+		// A window of zstd may take 128 MiB, and each byte of the result is read once.
+		ocitest.AssertAllocates(t, 300<<20, func() { decompressAll(t, blob) })
+	})
+}
+
+// decompressAll takes the bytes for each of the compressions.
+func decompressAll(t *testing.T, blob []byte) {
+	t.Helper()
+	for _, c := range []Compression{None, Gzip, Zstd} {
+		r, err := NewReader(bytes.NewReader(blob), c, nil)
+		if err != nil {
+			continue
+		}
+		got, err := io.ReadAll(io.LimitReader(r, 1<<20))
+		r.Close()
+		if c == Gzip && err == nil && len(got) < 1<<20 && len(got) > 0 {
+			want, werr := gunzip(blob)
+			if werr == nil && crc32.ChecksumIEEE(got) != crc32.ChecksumIEEE(want) {
+				t.Error("other content than compress/gzip")
 			}
 		}
-	})
+	}
 }
 
 func gunzip(blob []byte) ([]byte, error) {

@@ -3,7 +3,6 @@
 package layout
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -151,89 +150,4 @@ func TestMediaTypes(t *testing.T) {
 			t.Errorf("got %v, want ErrMediaType", err)
 		}
 	}
-}
-
-// FuzzDocument feeds the same bytes to everything that parses a document. What is
-// accepted must be accepted again after it was encoded, and mean the same.
-func FuzzDocument(f *testing.F) {
-	for _, seed := range []string{
-		`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[` + anyDescriptor + `]}`,
-		`{"schemaVersion":2,"config":` + anyDescriptor + `,"layers":[` + anyDescriptor + `],"annotations":{"a":"b"}}`,
-		`{"os":"linux","architecture":"arm64","variant":"v8","rootfs":{"type":"layers","diff_ids":["sha256:` + hexA + `"]},"history":[{"created":"2020-01-01T00:00:00Z","empty_layer":true}]}`,
-		`{"manifests":null}`,
-		`{"MANIFESTS":[]}`,
-		`{"manifests":[{"mediaType":"x","digest":"foo:bar","size":2,"data":"e30="}]}`,
-	} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if index, err := parseIndex(data, ispec.MediaTypeImageIndex); err == nil {
-			again, err := parseIndex(mustEncode(t, index), ispec.MediaTypeImageIndex)
-			sameJSON(t, index, again, err)
-		}
-		if manifest, err := parseManifest(data, ispec.MediaTypeImageManifest); err == nil {
-			again, err := parseManifest(mustEncode(t, manifest), ispec.MediaTypeImageManifest)
-			sameJSON(t, manifest, again, err)
-		}
-		var config ispec.Image
-		if configDoc.Unmarshal(data, &config) == nil {
-			var again ispec.Image
-			err := configDoc.Unmarshal(mustEncode(t, config), &again)
-			sameJSON(t, config, again, err)
-		}
-	})
-}
-
-func mustEncode(t *testing.T, v any) []byte {
-	t.Helper()
-	data, err := encode(v)
-	must(t, err)
-	return data
-}
-
-func sameJSON(t *testing.T, a, b any, err error) {
-	t.Helper()
-	must(t, err)
-	x, err := json.Marshal(a)
-	must(t, err)
-	y, err := json.Marshal(b)
-	must(t, err)
-	if string(x) != string(y) {
-		t.Errorf("%s\n%s", x, y)
-	}
-}
-
-// FuzzDescriptor checks that what passes as a descriptor leads to one file in
-// blobs or nowhere.
-func FuzzDescriptor(f *testing.F) {
-	f.Add("sha256:"+hexA, int64(3), []byte(nil))
-	f.Add("sha512:"+hexA+hexA, int64(0), []byte("x"))
-	f.Add("sha256:../../x", int64(1), []byte(nil))
-	f.Add("sha256", int64(-1), []byte("{}"))
-	f.Add("a+b.c_d-e:=_-", int64(1), []byte(nil))
-	f.Add("foo:bar", int64(3), []byte("bar"))
-	f.Fuzz(func(t *testing.T, dig string, size int64, data []byte) {
-		d := ispec.Descriptor{Digest: digest.Digest(dig), Size: size, Data: data}
-		err := checkDescriptor(d)
-		if err != nil {
-			wantOneLine(t, err)
-		}
-		alg, name, splitErr := splitDigest(d.Digest)
-		if splitErr != nil {
-			wantOneLine(t, splitErr)
-			if d.Digest.Validate() == nil && d.Digest.Algorithm() != digest.SHA384 {
-				t.Errorf("%q is refused", dig)
-			}
-			return
-		}
-		if d.Digest.Validate() != nil || len(name) != hexLen(alg) || strings.ContainsAny(name, "/.\x00") {
-			t.Errorf("%q became %q", dig, name)
-		}
-		if back, ok := noteDigest(noteName(d.Digest)); !ok || back != d.Digest {
-			t.Errorf("%q became %q", dig, back)
-		}
-		if err == nil && len(data) > 0 && alg.FromBytes(data) != d.Digest {
-			t.Errorf("data of %q is not checked", dig)
-		}
-	})
 }

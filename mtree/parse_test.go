@@ -14,6 +14,8 @@ import (
 	"testing/iotest"
 
 	gomtree "github.com/vbatts/go-mtree"
+
+	"github.com/shale-oci/shale/test/ocitest"
 )
 
 // paths returns the paths of all entries with their types.
@@ -203,7 +205,9 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("#mtree\n/set type=dir uid=0\n.\na\nb type=file xattr.user.x=AQ== \\\n size=1\n..\n..\n"))
 	f.Add([]byte("./a/b type=file sha256=" + strings.Repeat("0", 64) + "\n./a type=dir\n/unset all\nc\\056 link=x\\\\\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		tree, err := Parse(bytes.NewReader(data))
+		var tree *Tree
+		var err error
+		ocitest.AssertAllocates(t, 4<<20+300*uint64(len(data)), func() { tree, err = Parse(bytes.NewReader(data)) })
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("more than one line: %q", err)

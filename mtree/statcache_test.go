@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shale-oci/shale/internal/rooted"
+	"github.com/shale-oci/shale/test/ocitest"
 )
 
 // bundle is a directory with a root filesystem, its manifest and stat cache.
@@ -517,7 +518,9 @@ func FuzzStatCache(f *testing.F) {
 		if right && len(data) >= cacheHeaderSize+4 {
 			data = seal(slices.Clone(data))
 		}
-		tree, err := decodeCache(data)
+		var tree *Tree
+		var err error
+		ocitest.AssertAllocates(t, 4<<20+300*uint64(len(data)), func() { tree, err = decodeCache(data) })
 		if err != nil {
 			return
 		}

@@ -320,7 +320,9 @@ func FuzzIsulaManifest(f *testing.F) {
 	f.Add([]byte(`{"a":{"baseLayer":["x","y"]}}`))
 	f.Add([]byte(`{"a":null}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		images, err := parseIsula(data)
+		var images map[string]isulaImage
+		var err error
+		ocitest.AssertAllocates(t, 1<<20+200*uint64(len(data)), func() { images, err = parseIsula(data) })
 		if err != nil {
 			oneLine(t, err)
 			return

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/shale-oci/shale/layout"
+	"github.com/shale-oci/shale/test/ocitest"
 )
 
 // reseal writes split.json as a forger would, who can compute digests.
@@ -112,7 +113,9 @@ func FuzzManifestFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		// What follows is as good as what a forger could make of it.
 		for _, doc := range [][]byte{data, body(string(data))} {
-			file, err := ParseFile(doc)
+			var file *File
+			var err error
+			ocitest.AssertAllocates(t, 1<<20+200*uint64(len(doc)), func() { file, err = ParseFile(doc) })
 			if err != nil {
 				oneLine(t, err)
 				continue

@@ -332,3 +332,24 @@ func TestVerifyFindsEveryFlippedByte(t *testing.T) {
 		t.Error("a wrong diffID went unseen")
 	}
 }
+
+func TestAssertAllocates(t *testing.T) {
+	var kept []byte
+	for most, want := range map[uint64]bool{1 << 20: false, 16 << 20: true} {
+		r := &silent{TB: t}
+		ocitest.AssertAllocates(r, most, func() { kept = make([]byte, 8<<20) })
+		if r.failed == want {
+			t.Errorf("8 MiB of at most %d: failed is %v", most, r.failed)
+		}
+	}
+	_ = kept
+}
+
+// silent is a test that only notes whether it has failed.
+type silent struct {
+	testing.TB
+	failed bool
+}
+
+func (s *silent) Helper()               {}
+func (s *silent) Errorf(string, ...any) { s.failed = true }
