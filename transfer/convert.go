@@ -45,12 +45,12 @@ func (p *places) convert(ctx context.Context, src, dst Location, result *Result)
 	last.Platforms, last.Link = nil, true
 	final := &places{opt: &last, web: p.web, repos: p.repos, archive: p.archive}
 	for _, img := range fetched.Images {
-		if err := final.copyConverted(ctx, v, img, dst, result); err != nil {
-			return err
+		if err = final.copyConverted(ctx, v, img, dst, result); err != nil {
+			break
 		}
 	}
 	p.archive = final.archive
-	return nil
+	return err
 }
 
 // copyConverted converts one image in the middle, and copies it on.

@@ -49,8 +49,8 @@ type Options struct {
 	Link bool
 	// Parallel is how many blobs are copied at once. 0 means 6.
 	Parallel int
-	// NoLock leaves the locks of layouts alone: see layout.Options.
-	NoLock bool
+	// Layout says how layouts are opened.
+	Layout layout.Options
 	// Registry says how registries are spoken to.
 	Registry RegistryOptions
 	// Warn receives what is worth knowing, as sentences without a final stop. May be
@@ -224,6 +224,9 @@ func (p *places) copy(ctx context.Context, src, dst Location, result *Result) (e
 	}
 	if err := shut(); err != nil {
 		return err
+	}
+	if dst.Scheme == SchemeDockerArchive {
+		c.change("the docker-archive has the config and the plain layers of %s, and not the manifest itself", root.Digest)
 	}
 	result.Images = append(result.Images, CopiedImage{
 		Source: src.String(), Destination: dst.String(),

@@ -77,9 +77,8 @@ func (p *places) repository(loc Location, scope string, more ...string) (*reposi
 	return r, nil
 }
 
-// openLayout opens the layout at a path that may have to be looked at twice.
 func (p *places) openLayout(ctx context.Context, path string) (*layout.Layout, error) {
-	return layout.Open(ctx, path, &layout.Options{NoLock: p.opt.NoLock})
+	return layout.Open(ctx, path, &p.opt.Layout)
 }
 
 // source opens a location for reading.

@@ -124,6 +124,7 @@ func newRequest(ctx context.Context, method, address string, body io.Reader) (*h
 
 // statusError is an answer that was not hoped for.
 type statusError struct {
+	host    string
 	status  int
 	message string
 }
@@ -141,6 +142,16 @@ func (e *statusError) Is(target error) bool {
 		return target == ErrUnsupported
 	}
 	return temporary(e.status) && target == ErrUnavailable
+}
+
+// DeniedHost returns the host that wants other credentials, if err is an
+// [ErrUnauthorized], and nothing otherwise.
+func DeniedHost(err error) string {
+	var s *statusError
+	if errors.As(err, &s) && errors.Is(s, ErrUnauthorized) {
+		return s.host
+	}
+	return ""
 }
 
 // maxErrorBody limits what is read of an answer that tells of an error, in bytes.
@@ -173,7 +184,7 @@ func newStatusError(host string, status int, list []transport.Diagnostic) error 
 			message += ", " + quote.Name(said)
 		}
 	}
-	return &statusError{status, message}
+	return &statusError{host, status, message}
 }
 
 // explain tells what went wrong with a request, without the URL, which may be a secret

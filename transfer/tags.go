@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"strings"
 
@@ -79,7 +80,7 @@ func nextPage(resp *http.Response) (string, error) {
 
 // Tags returns the tags at a place, in its own order: for a docker-archive, names with
 // their tags. They are of foreign origin, and need not even be valid. Of the options only
-// NoLock and Registry count.
+// Layout and Registry count.
 func Tags(ctx context.Context, loc Location, opt Options) ([]string, error) {
 	p, err := newPlaces(&opt, loc)
 	if err != nil {
@@ -90,7 +91,7 @@ func Tags(ctx context.Context, loc Location, opt Options) ([]string, error) {
 }
 
 // Resolve returns the descriptor of the manifest or index that a location leads to. The
-// error is layout.ErrNotFound if there is none. Of the options only NoLock and Registry
+// error is layout.ErrNotFound if there is none, or no such place. Of the options only Layout and Registry
 // count.
 func Resolve(ctx context.Context, loc Location, opt Options) (d ispec.Descriptor, err error) {
 	p, err := newPlaces(&opt, loc)
@@ -99,6 +100,9 @@ func Resolve(ctx context.Context, loc Location, opt Options) (d ispec.Descriptor
 	}
 	defer p.close()
 	from, err := p.source(ctx, loc)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = as(layout.ErrNotFound, err)
+	}
 	if err != nil {
 		return d, err
 	}
@@ -110,7 +114,7 @@ func Resolve(ctx context.Context, loc Location, opt Options) (d ispec.Descriptor
 // there, a layout, a file, a repository, is no error but means that its images are not.
 func Exists(ctx context.Context, loc Location, opt Options) (bool, error) {
 	_, err := Resolve(ctx, loc, opt)
-	if isMissing(err) {
+	if errors.Is(err, layout.ErrNotFound) {
 		return false, nil
 	}
 	return err == nil, err

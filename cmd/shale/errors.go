@@ -15,6 +15,7 @@ import (
 
 	"github.com/shale-oci/shale/internal/quote"
 	"github.com/shale-oci/shale/layout"
+	"github.com/shale-oci/shale/transfer"
 )
 
 // The exit codes of shale. A run that a signal has ended exits with 128 plus
@@ -92,6 +93,10 @@ func hint(err error, in *commandError) string {
 		if perr == nil && errors.As(err, &missing) && missing.Ref == ref {
 			return "for the tags that there are: shale ls --layout " + quote.Name(path)
 		}
+	case transfer.DeniedHost(err) != "" && in.cmd.Name != "login":
+		return "with other credentials: shale login " + quote.Name(transfer.DeniedHost(err))
+	case errors.Is(err, transfer.ErrInsecure) && in.has("insecure"):
+		return "--cert-dir says whom to trust, and --insecure goes without"
 	case errors.Is(err, layout.ErrLock):
 		return "if nobody else uses the layout, --no-lock does without"
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 && in.has("rootless") && !in.cmd.Bool("rootless"):

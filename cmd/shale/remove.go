@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -12,22 +13,31 @@ import (
 
 	"github.com/shale-oci/shale/layout"
 	"github.com/shale-oci/shale/mutate"
+	"github.com/shale-oci/shale/transfer"
 )
 
 func (a *app) removeCommand() *cli.Command {
-	var image imageFlag
+	var f removeFlags
 	return a.command(command{
 		name: "remove", aliases: []string{"rm"},
-		usage: "remove a tag from a layout",
+		usage: "remove a tag from a layout, or a manifest from a registry",
 		details: "The blobs of the image stay until gc. It is no error if there is no such tag. With\n" +
 			"--platform, only that image is removed from those that the tag leads to, and the tag\n" +
-			"itself with the last of them.",
+			"itself with the last of them.\n\n" +
+			"From a registry, a manifest is removed by its digest, with all tags that lead to it,\n" +
+			"provided that the registry allows it. Its blobs stay for the registry's own gc.",
 		examples: []string{
 			"shale rm --image images:old",
 			"shale rm --image images:app --platform linux/s390x    # only that one of several",
+			"shale rm docker://registry.example/app@sha256:4c4e...",
 		},
-		groups: []flagGroup{&image},
+		positional: argRule{names: []string{"[docker://HOST/REPO@DIGEST]"}, other: f.arguments},
+		groups:     []flagGroup{&f},
 		run: func(ctx context.Context, _ []string) error {
+			image := f.imageFlag
+			if f.where != "" {
+				return a.removeRemote(ctx, &f)
+			}
 			return a.withLayout(ctx, image.path, func(l *layout.Layout) error {
 				if image.platform != nil {
 					return a.removePlatform(ctx, l, image)
@@ -44,6 +54,50 @@ func (a *app) removeCommand() *cli.Command {
 			})
 		},
 	})
+}
+
+// removeFlags are the flags of remove, and its argument.
+type removeFlags struct {
+	imageFlag
+	registryFlags
+	where string // in a registry; empty for a layout
+}
+
+func (f *removeFlags) arguments(args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("invalid number of positional arguments: expected at most one, got %d", len(args))
+	}
+	if len(args) == 1 {
+		f.where = args[0]
+	}
+	return nil
+}
+
+func (f *removeFlags) flags() []cli.Flag {
+	return append(f.imageFlag.flags(), f.registryFlags.flags()...)
+}
+
+func (f *removeFlags) check(given func(string) bool) error {
+	if f.where == "" {
+		return f.imageFlag.check(given)
+	}
+	if given("image") || given("platform") {
+		return errors.New("what is in a registry has neither --image nor --platform")
+	}
+	return f.registryFlags.check(given)
+}
+
+// removeRemote removes a manifest from a registry.
+func (a *app) removeRemote(ctx context.Context, f *removeFlags) error {
+	loc, err := parseRegistry("argument", f.where)
+	if err != nil {
+		return err
+	}
+	err = transfer.Delete(ctx, loc, transfer.Options{Registry: f.options(loc)})
+	if err == nil {
+		a.log.Infof("removed %s from %s", loc.Digest, loc.Repo)
+	}
+	return err
 }
 
 // removePlatform removes one of the images that a tag leads to.
