@@ -75,6 +75,10 @@ func (w *BlobWriter) Write(p []byte) (int, error) {
 	return n, opError("write blob", "", w.err)
 }
 
+// Replace makes Commit put the blob in the place of one of the same name and size that
+// is known to be damaged.
+func (w *BlobWriter) Replace() { w.replace = true }
+
 // Size returns the number of bytes written so far.
 func (w *BlobWriter) Size() int64 { return w.size }
 

@@ -32,6 +32,9 @@ type PutLayerOptions struct {
 	Compression layer.Compression
 	// Level is that of the compression, as layer.NewWriter has it; 0 for the default.
 	Level int
+	// Replace puts the blob in the place of one that is known to be damaged. Otherwise
+	// one of the same name and size stays.
+	Replace bool
 }
 
 // PutLayer writes the blob of a layer that belongs to no image yet: see
@@ -123,6 +126,9 @@ func writeLayer(ctx context.Context, l *layout.Layout, opt PutLayerOptions) (b l
 		return b, err
 	}
 	defer blob.Close() //nolint:errcheck // does nothing once the blob is committed
+	if opt.Replace {
+		blob.Replace()
+	}
 	if opt.Compression == layer.None {
 		// Then the diffID is the digest, which the blob counts anyway.
 		if err := opt.Write(blob); err != nil {

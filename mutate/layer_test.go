@@ -5,6 +5,8 @@ package mutate
 import (
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -66,6 +68,16 @@ func TestAppendLayerRefuses(t *testing.T) {
 		}
 		if n := len(i.Manifest().Layers); n != 0 {
 			t.Errorf("%s: the image has %d layers", name, n)
+		}
+	}
+	// A damaged blob stays, unless it is known to be.
+	file := filepath.Join(l.Path(), "blobs", "sha256", put.Descriptor.Digest.Encoded())
+	must(t, os.WriteFile(file, make([]byte, put.Descriptor.Size), 0o644))
+	for _, replace := range []bool{false, true} {
+		again, err := PutLayer(t.Context(), l, PutLayerOptions{Write: writing([]byte("x")), Replace: replace})
+		must(t, err)
+		if r, err := l.OpenBlob(t.Context(), again.Descriptor); err != nil || (r.Verify(t.Context()) == nil) != replace {
+			t.Errorf("replace is %t, and the blob is not as it should be: %v", replace, err)
 		}
 	}
 	stop := errors.New("stop")

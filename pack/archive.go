@@ -48,6 +48,7 @@ func (e *exporter) archive(ctx context.Context, n *node) (l mutate.Layer, err er
 		l, err = mutate.PutLayer(ctx, e.layout, mutate.PutLayerOptions{
 			Compression: e.opt.Compression,
 			Level:       e.opt.Level,
+			Replace:     n.damaged,
 			Write: func(w io.Writer) error {
 				return e.check(ctx, &tarCopy{ctx: ctx, from: plain, to: w, report: e.steps.of(n)}, tree)
 			},

@@ -147,6 +147,7 @@ func (e *exporter) usable(ctx context.Context, n *node, r *record) error {
 	}
 	defer blob.Close() //nolint:errcheck // Verify has told all there is
 	if err := blob.Verify(ctx); err != nil {
+		n.damaged = ctx.Err() == nil
 		return err
 	}
 	r.File = factsOf(&st)

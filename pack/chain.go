@@ -22,6 +22,7 @@ type node struct {
 	Snapshot
 	parent   *node  // nil for the lowest
 	identity string // of the layer, for the cache; empty if it cannot be shared
+	damaged  bool   // the blob that the cache leads to is there, but not right
 
 	treeMu sync.Mutex
 	tree   *mtree.Tree // of a Dir, once it was listed

@@ -59,6 +59,7 @@ func (e *exporter) directory(ctx context.Context, n *node) (l mutate.Layer, empt
 	l, err = mutate.PutLayer(ctx, e.layout, mutate.PutLayerOptions{
 		Compression: e.opt.Compression,
 		Level:       e.opt.Level,
+		Replace:     n.damaged,
 		Write: func(w io.Writer) error {
 			return layer.Generate(ctx, w, root, changes, layer.GenerateOptions{
 				Map: e.opt.Map, Clamp: e.opt.Clamp, Owner: e.opt.Owner, SkipXattr: overlayXattr,

@@ -146,7 +146,11 @@ func (e *exporter) firstError() error {
 		if n.err == nil {
 			continue
 		}
-		err := &SnapshotError{n.name(), n.err}
+		err := n.err
+		var named *SnapshotError // it may be about the parent
+		if !errors.As(err, &named) {
+			err = &SnapshotError{n.name(), err}
+		}
 		if first == nil || errors.Is(first, context.Canceled) && !errors.Is(err, context.Canceled) {
 			first = err
 		}

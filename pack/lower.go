@@ -31,12 +31,12 @@ func (e *exporter) lower(ctx context.Context, n *node) (*lower, error) {
 	case n.parent != nil && n.parent.Dir != "":
 		dir, err := openDir(n.parent.Dir)
 		if err != nil {
-			return nil, err
+			return nil, &SnapshotError{n.parent.name(), err}
 		}
 		tree, err := e.list(ctx, n.parent, dir)
 		if err != nil {
 			dir.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
-			return nil, err
+			return nil, &SnapshotError{n.parent.name(), err}
 		}
 		return &lower{dir: dir, tree: tree}, nil
 	}
