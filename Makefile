@@ -18,6 +18,9 @@ GOLANGCI_LINT_VERSION := v2.15.0
 TOOL_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/shale-tools
 GOLANGCI_LINT := $(TOOL_CACHE)/golangci-lint-$(GOLANGCI_LINT_VERSION)-$(shell $(GO) env GOVERSION)/golangci-lint
 
+BENCHSTAT_VERSION := v0.0.0-20260908200009-22c9c6c9d4da
+BENCHSTAT := $(TOOL_CACHE)/benchstat-$(BENCHSTAT_VERSION)/benchstat
+
 # The race detector needs cgo, and that a C compiler, which deps may install.
 RACE = $(shell command -v gcc >/dev/null && echo -race)
 
@@ -72,8 +75,8 @@ bench: build peers ## compare speed and memory with peers, N=5 runs each, into d
 	$(GO) run ./test/bench -n $(N) -out docs/benchmarks.md
 
 .PHONY: bench-go
-bench-go: ## run the Go benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench-go: $(BENCHSTAT) ## compare the Go benchmarks with those of the last commit, N=5 runs each
+	test/bench-go.sh $(BENCHSTAT) $(N)
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME=10s
@@ -95,6 +98,9 @@ bin/peers/%: test/peers/%/go.mod test/peers/%/go.sum
 
 $(GOLANGCI_LINT):
 	GOBIN=$(@D) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+
+$(BENCHSTAT):
+	GOBIN=$(@D) $(GO) install golang.org/x/perf/cmd/benchstat@$(BENCHSTAT_VERSION)
 
 .PHONY: clean
 clean: ## remove what was built here; images and tools in ~/.cache stay

@@ -21,7 +21,7 @@ import (
 )
 
 // compressed returns data in the given compression.
-func compressed(t *testing.T, c Compression, data []byte) []byte {
+func compressed(t testing.TB, c Compression, data []byte) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	w, err := NewWriter(&buf, c, 0)
