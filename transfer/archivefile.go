@@ -179,8 +179,8 @@ func nameless(dir string) (*os.File, error) {
 }
 
 // writeArchiveFile makes the file at path what write writes, all at once: until then
-// what was there before stays, and a kill leaves nothing half done. Pipes, devices and
-// standard output are written to as they are.
+// what was there before stays, and a kill leaves nothing half done. Pipes and devices are
+// written to as they are, and so is standard output, which "-" stands for.
 func writeArchiveFile(ctx context.Context, path string, write func(w io.Writer) error) error {
 	if path == standardStream {
 		return write(contextWriter{ctx, os.Stdout})

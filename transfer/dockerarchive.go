@@ -34,6 +34,10 @@ const (
 	maxDockerLinks    = 8 // that lead from one to the next
 )
 
+// ErrNoDockerArchive means that a tar is not what "docker save" writes: there is no
+// manifest.json in it.
+var ErrNoDockerArchive = errors.New("not a docker-archive")
+
 // dockerManifestName is the file that makes a tar a docker-archive.
 const dockerManifestName = "manifest.json"
 
@@ -120,7 +124,7 @@ func (a *dockerArchive) load(ctx context.Context) error {
 		if _, ok := a.members[ispec.ImageLayoutFile]; ok {
 			hint = " (it looks like an oci-archive)"
 		}
-		return errorf(layout.ErrInvalid, "there is no %s in it%s", dockerManifestName, hint)
+		return as(ErrNoDockerArchive, errorf(layout.ErrInvalid, "there is no %s in it%s", dockerManifestName, hint))
 	} else if err != nil {
 		return err
 	}
@@ -329,10 +333,10 @@ func (a *dockerArchive) resolve() (DockerImage, error) {
 		}
 		return DockerImage{}, errorf(layout.ErrAmbiguous, "there are %d images in it: %s", len(a.images), a.names())
 	}
-	want := canonicalName(a.loc.dockerName())
+	want := CanonicalName(a.loc.dockerName())
 	for _, img := range a.images {
 		for _, name := range img.Names {
-			if canonicalName(name) == want {
+			if CanonicalName(name) == want {
 				return img, nil
 			}
 		}
@@ -362,8 +366,9 @@ func (l Location) dockerName() string {
 	return l.Repo + ":" + l.Ref()
 }
 
-// canonicalName returns the long form of a name: that of Docker Hub may be left out.
-func canonicalName(name string) string {
+// CanonicalName returns the long form of an image's name, in which names can be compared:
+// Docker Hub, its library and the tag latest may be left out of a name.
+func CanonicalName(name string) string {
 	repo, tag := cutTag(name)
 	if tag == "" {
 		tag = layout.DefaultRef

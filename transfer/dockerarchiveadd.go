@@ -91,7 +91,7 @@ func setDockerImage(old []DockerImage, name string, d ispec.Descriptor) []Docker
 			images = append(images, o)
 			continue
 		}
-		kept := slices.DeleteFunc(slices.Clone(o.Names), func(n string) bool { return canonicalName(n) == canonicalName(name) })
+		kept := slices.DeleteFunc(slices.Clone(o.Names), func(n string) bool { return CanonicalName(n) == CanonicalName(name) })
 		if len(kept) > 0 {
 			images = append(images, DockerImage{Names: kept, Manifest: o.Manifest})
 		}

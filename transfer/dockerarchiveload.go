@@ -71,8 +71,8 @@ func (a *dockerArchive) selectImages(names []string) ([]DockerImage, error) {
 
 // has reports whether the image is called name, in its long or its short form.
 func (img *DockerImage) has(name string) bool {
-	want := canonicalName(name)
-	return slices.ContainsFunc(img.Names, func(n string) bool { return canonicalName(n) == want })
+	want := CanonicalName(name)
+	return slices.ContainsFunc(img.Names, func(n string) bool { return CanonicalName(n) == want })
 }
 
 // put writes an image into a layout, from the leaves up.
