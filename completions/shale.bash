@@ -95,6 +95,13 @@ _shale_is_command() {
 	'shale export') command='shale export' ;;
 	'shale split') command='shale split' ;;
 	'shale join') command='shale join' ;;
+	'shale copy') command='shale copy' ;;
+	'shale push') command='shale push' ;;
+	'shale pull') command='shale pull' ;;
+	'shale exists') command='shale exists' ;;
+	'shale tags') command='shale tags' ;;
+	'shale login') command='shale login' ;;
+	'shale logout') command='shale logout' ;;
 	'shale gc') command='shale gc' ;;
 	'shale raw') command='shale raw' ;;
 	'shale completion') command='shale completion' ;;
@@ -110,7 +117,7 @@ _shale_command() {
 	case $1 in
 	'shale')
 		flags='--verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
-		commands='init new list ls tag remove rm stat verify config insert unpack repack pack squash rebase export split join gc raw completion help'
+		commands='init new list ls tag remove rm stat verify config insert unpack repack pack squash rebase export split join copy push pull exists tags login logout gc raw completion help'
 		;;
 	'shale init')
 		flags='--layout --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -125,7 +132,7 @@ _shale_command() {
 		flags='--image --platform --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale remove')
-		flags='--image --platform --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--image --platform --cert-dir --insecure --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale stat')
 		flags='--json --image --platform --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -162,6 +169,27 @@ _shale_command() {
 		;;
 	'shale join')
 		flags='--image --app --tier --force --link --json --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		;;
+	'shale copy')
+		flags='--platform --all --all-tags --referrers --format --compress --link --json --cert-dir --insecure --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		;;
+	'shale push')
+		flags='--image --platform --all --all-tags --referrers --format --compress --link --json --cert-dir --insecure --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		;;
+	'shale pull')
+		flags='--image --platform --all --all-tags --referrers --format --compress --link --json --cert-dir --insecure --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		;;
+	'shale exists')
+		flags='--json --cert-dir --insecure --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		;;
+	'shale tags')
+		flags='--json --cert-dir --insecure --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		;;
+	'shale login')
+		flags='--username -u --password -p --password-stdin --cert-dir --insecure --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		;;
+	'shale logout')
+		flags='--verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale gc')
 		flags='--dry-run --json --layout --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -222,6 +250,7 @@ _shale_value() {
 	'shale tag max-depth') values=':any' ;;
 	'shale remove image') values=':image' ;;
 	'shale remove platform') values=':any' ;;
+	'shale remove cert-dir') values=':directories' ;;
 	'shale remove log') values='debug info warn error fatal' ;;
 	'shale remove progress') values='auto plain json none' ;;
 	'shale remove max-index-size') values=':any' ;;
@@ -434,6 +463,60 @@ _shale_value() {
 	'shale join max-index-size') values=':any' ;;
 	'shale join max-document-size') values=':any' ;;
 	'shale join max-depth') values=':any' ;;
+	'shale copy platform') values=':any' ;;
+	'shale copy format') values=':any' ;;
+	'shale copy compress') values='auto none gzip zstd' ;;
+	'shale copy cert-dir') values=':directories' ;;
+	'shale copy log') values='debug info warn error fatal' ;;
+	'shale copy progress') values='auto plain json none' ;;
+	'shale copy max-index-size') values=':any' ;;
+	'shale copy max-document-size') values=':any' ;;
+	'shale copy max-depth') values=':any' ;;
+	'shale push image') values=':image' ;;
+	'shale push platform') values=':any' ;;
+	'shale push format') values=':any' ;;
+	'shale push compress') values='auto none gzip zstd' ;;
+	'shale push cert-dir') values=':directories' ;;
+	'shale push log') values='debug info warn error fatal' ;;
+	'shale push progress') values='auto plain json none' ;;
+	'shale push max-index-size') values=':any' ;;
+	'shale push max-document-size') values=':any' ;;
+	'shale push max-depth') values=':any' ;;
+	'shale pull image') values=':image' ;;
+	'shale pull platform') values=':any' ;;
+	'shale pull format') values=':any' ;;
+	'shale pull compress') values='auto none gzip zstd' ;;
+	'shale pull cert-dir') values=':directories' ;;
+	'shale pull log') values='debug info warn error fatal' ;;
+	'shale pull progress') values='auto plain json none' ;;
+	'shale pull max-index-size') values=':any' ;;
+	'shale pull max-document-size') values=':any' ;;
+	'shale pull max-depth') values=':any' ;;
+	'shale exists cert-dir') values=':directories' ;;
+	'shale exists log') values='debug info warn error fatal' ;;
+	'shale exists progress') values='auto plain json none' ;;
+	'shale exists max-index-size') values=':any' ;;
+	'shale exists max-document-size') values=':any' ;;
+	'shale exists max-depth') values=':any' ;;
+	'shale tags cert-dir') values=':directories' ;;
+	'shale tags log') values='debug info warn error fatal' ;;
+	'shale tags progress') values='auto plain json none' ;;
+	'shale tags max-index-size') values=':any' ;;
+	'shale tags max-document-size') values=':any' ;;
+	'shale tags max-depth') values=':any' ;;
+	'shale login username' | 'shale login u') values=':any' ;;
+	'shale login password' | 'shale login p') values=':any' ;;
+	'shale login cert-dir') values=':directories' ;;
+	'shale login log') values='debug info warn error fatal' ;;
+	'shale login progress') values='auto plain json none' ;;
+	'shale login max-index-size') values=':any' ;;
+	'shale login max-document-size') values=':any' ;;
+	'shale login max-depth') values=':any' ;;
+	'shale logout log') values='debug info warn error fatal' ;;
+	'shale logout progress') values='auto plain json none' ;;
+	'shale logout max-index-size') values=':any' ;;
+	'shale logout max-document-size') values=':any' ;;
+	'shale logout max-depth') values=':any' ;;
 	'shale gc layout') values=':directories' ;;
 	'shale gc log') values='debug info warn error fatal' ;;
 	'shale gc progress') values='auto plain json none' ;;
