@@ -243,7 +243,7 @@ func TestFingerprint(t *testing.T) {
 	file := filepath.Join(dir, "sub", "file")
 	must(t, os.WriteFile(file, []byte("one"), 0o644))
 	old := time.Unix(1, 1)
-	print := func(path string) string {
+	fingerprint := func(path string) string {
 		t.Helper()
 		key, err := pack.Fingerprint(t.Context(), path)
 		must(t, err)
@@ -252,8 +252,8 @@ func TestFingerprint(t *testing.T) {
 		}
 		return key
 	}
-	was, wasFile := print(dir), print(file)
-	if print(dir) != was {
+	was, wasFile := fingerprint(dir), fingerprint(file)
+	if fingerprint(dir) != was {
 		t.Error("it changes by itself")
 	}
 	for name, change := range map[string]func() error{
@@ -265,17 +265,17 @@ func TestFingerprint(t *testing.T) {
 		"rename":  func() error { return os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "newer")) },
 		"removed": func() error { return os.RemoveAll(filepath.Join(dir, "newer")) },
 	} {
-		before := print(dir)
+		before := fingerprint(dir)
 		err := change()
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // they come in any order
 		}
 		must(t, err)
-		if print(dir) == before {
+		if fingerprint(dir) == before {
 			t.Errorf("%s: the fingerprint is the same", name)
 		}
 	}
-	if print(dir) == was || print(file) == wasFile {
+	if fingerprint(dir) == was || fingerprint(file) == wasFile {
 		t.Error("the fingerprint is the same as at first")
 	}
 	if _, err := pack.Fingerprint(t.Context(), dir+"/none"); !errors.Is(err, fs.ErrNotExist) {

@@ -73,7 +73,10 @@ func (e *exporter) directory(ctx context.Context, n *node) (l mutate.Layer, empt
 // openDir opens a directory that the caller has named. Its last component must not be a
 // symbolic link.
 func openDir(path string) (*rooted.Dir, error) {
-	return rooted.Open(strings.TrimRight(path, "/") + "/")
+	if trimmed := strings.TrimRight(path, "/"); trimmed != "" {
+		path = trimmed
+	}
+	return rooted.Open(path)
 }
 
 // hasLower reports whether there is anything below a snapshot.

@@ -19,6 +19,8 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	umoci "github.com/opencontainers/umoci/oci/layer"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/layout"
 	"github.com/shale-oci/shale/pack"
@@ -176,4 +178,13 @@ func assertUntouched(t testing.TB, l *layout.Layout) {
 	if len(temps) > 0 {
 		t.Errorf("temporary files are left: %v", temps)
 	}
+}
+
+// mksock makes a socket that has a name.
+func mksock(path string) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Close(fd))
 }
