@@ -240,12 +240,18 @@ func (b *blobReader) request(ctx context.Context, q *quiet) (*http.Response, err
 	if err != nil {
 		return nil, err
 	}
-	if b.at > 0 {
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", b.at))
+	// Not all that know ranges know one without an end.
+	ranged := b.at > 0 && b.at < b.desc.Size
+	if ranged {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.at, b.desc.Size-1))
 	}
 	// Repeating the request has waits and limits of its own.
 	q.stop()
 	resp, err := b.r.do(req, http.StatusOK, http.StatusPartialContent)
+	if ranged && isStatus(err, http.StatusRequestedRangeNotSatisfiable) {
+		req.Header.Del("Range")
+		resp, err = b.r.do(req, http.StatusOK)
+	}
 	q.alive()
 	if err != nil {
 		return nil, err
@@ -263,7 +269,6 @@ func (b *blobReader) accept(resp *http.Response) error {
 	want := b.desc.Size - b.at
 	skip := int64(0)
 	if resp.StatusCode == http.StatusPartialContent {
-		var first int64
 		unit, rest, _ := strings.Cut(resp.Header.Get("Content-Range"), " ")
 		start, _, _ := strings.Cut(rest, "-")
 		first, err := strconv.ParseInt(start, 10, 64)

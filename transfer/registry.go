@@ -210,7 +210,7 @@ func (r *repository) explain(err error) error {
 		err = in.Err
 	}
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, ErrInsecure):
+	case errors.Is(err, context.Canceled), errors.Is(err, ErrInsecure):
 		return fmt.Errorf("%s: %w", quote.Name(host), oneLine(err))
 	case untrusted(err):
 		return errorf(ErrInsecure, "%s: %w", quote.Name(host), oneLine(err))
