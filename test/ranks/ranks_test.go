@@ -68,6 +68,7 @@ var owners = map[string][]string{
 var oracles = []string{
 	"github.com/apex/log", // umoci's library logs to it
 	"github.com/cyphar/filepath-securejoin",
+	"github.com/google/go-containerregistry/pkg/registry",
 	"github.com/klauspost/compress",
 	"github.com/opencontainers/umoci/",
 	"github.com/vbatts/go-mtree",
