@@ -236,6 +236,8 @@ type newFile struct {
 	file *os.File
 	path string
 	temp string // the name that it has now; empty for none
+
+	published bool // it is at path, and synced
 }
 
 func createNewFile(path string) (*newFile, error) {
@@ -270,7 +272,12 @@ func (n *newFile) publish() error {
 	if n.temp == "" {
 		err := n.link(n.path)
 		if err == nil {
-			return syncDirectory(filepath.Dir(n.path))
+			n.published = true
+			if err = syncDirectory(filepath.Dir(n.path)); err != nil {
+				// An error must mean that there is no file.
+				return both(err, os.Remove(n.path))
+			}
+			return nil
 		}
 		if !errors.Is(err, fs.ErrExist) {
 			return err
@@ -286,7 +293,7 @@ func (n *newFile) publish() error {
 	if err := os.Rename(n.temp, n.path); err != nil {
 		return cause(err)
 	}
-	n.temp = ""
+	n.temp, n.published = "", true
 	return syncDirectory(filepath.Dir(n.path))
 }
 
@@ -298,6 +305,9 @@ func (n *newFile) link(name string) error {
 // close drops the file unless it has got its name.
 func (n *newFile) close() error {
 	err := n.file.Close()
+	if n.published {
+		return nil // what closing could say has been said by syncing
+	}
 	if n.temp != "" {
 		err = both(err, os.Remove(n.temp))
 	}
