@@ -161,6 +161,12 @@ var victims = []victim{
 	{name: "gc", line: "gc --layout layout", target: "layout"},
 	{name: "split", line: "split --image layout:base --base layout:other made", target: "layout", makes: "made"},
 	{name: "join", line: "join out --image site:new", target: "site", adds: "new"},
+	{name: "copy", line: "copy layout:base site:new", target: "site", adds: "new"},
+	{name: "squash", line: "squash --image layout:base --tag new", target: "layout", adds: "new"},
+	{name: "rebase", line: "rebase --image layout:base --tag new --old-base layout:other --new-base layout:spare", target: "layout", adds: "new"},
+	{name: "pack", line: "pack --image layout:new bundle/rootfs", target: "layout", adds: "new"},
+	{name: "archive", line: "copy layout:base oci-archive:made", target: "layout", makes: "made"},
+	{name: "export", line: "export --image layout:base made", target: "layout", makes: "made"},
 	{name: "init", line: "init --layout made", target: "layout", makes: "made"},
 	{name: "unpack", line: "unpack --image layout:base made", target: "layout", makes: "made"},
 }
@@ -318,23 +324,15 @@ func (v victim) made(t testing.TB, dir, after string) bool {
 	done := false
 	switch v.name {
 	case "init":
-		if _, err := os.Lstat(path); err != nil {
-			return false
+		if done = exists(path); done {
+			ocitest.AssertWhole(t, path)
 		}
-		ocitest.AssertWhole(t, path)
-		return true
 	case "split":
-		if _, err := os.Lstat(path); err != nil {
-			return false
-		}
-		out, err := command(dir, "join made --image site:joined").CombinedOutput()
-		if err != nil {
-			t.Errorf("split: after %s: join: %v: %s", after, err, out)
-		}
-		if got, want := look(t, filepath.Join(dir, "site"))["joined"], look(t, filepath.Join(dir, "layout"))["base"]; got != want {
-			t.Errorf("split: after %s: join makes %s of it, not %s", after, got, want)
-		}
-		return true
+		return exists(path) && v.arrives(t, dir, after, "join made --image site:joined")
+	case "archive":
+		return exists(path) && v.arrives(t, dir, after, "copy oci-archive:made site:joined")
+	case "export":
+		return exists(path) && v.arrives(t, dir, after, "pack --image site:joined made")
 	case "unpack":
 		// The last thing that is written says that the bundle is whole.
 		data, err := os.ReadFile(filepath.Join(path, "umoci.json"))
@@ -343,6 +341,26 @@ func (v victim) made(t testing.TB, dir, after string) bool {
 		}
 	}
 	return done
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// arrives checks that what the victim has made is whole, by the command that makes of
+// it what it was made of. It returns true.
+func (v victim) arrives(t testing.TB, dir, after, line string) bool {
+	t.Helper()
+	if out, err := command(dir, line).CombinedOutput(); err != nil {
+		t.Errorf("%s: after %s: %s: %v: %s", v.name, after, line, err, out)
+		return true
+	}
+	got, want := look(t, filepath.Join(dir, "site"))["joined"], look(t, filepath.Join(dir, "layout"))["base"]
+	if got != want && v.name != "export" { // which forgets the layers
+		t.Errorf("%s: after %s: %s makes %s of it, not %s", v.name, after, line, got, want)
+	}
+	return true
 }
 
 // judge checks what must hold after a fault, whatever it was: that the victim has
@@ -391,13 +409,13 @@ func (v victim) again(t testing.TB, dir, after string) {
 func (v victim) tidy(t testing.TB, dir, after string) {
 	t.Helper()
 	for _, where := range []string{"", "layout", "site"} {
+		if where != "" && v.target != where {
+			continue // which had no gc
+		}
 		names, err := filepath.Glob(filepath.Join(dir, where, ".*"))
 		must(t, err)
 		for _, name := range names {
-			if where != "" && filepath.Base(name) == ".shale-stale" && v.target != where {
-				continue
-			}
-			if v.name == "init" || v.name == "split" || where != "" {
+			if v.name != "unpack" || where != "" {
 				t.Errorf("%s: after %s: %s was left", v.name, after, name)
 			}
 		}
