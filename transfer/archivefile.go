@@ -255,7 +255,7 @@ func createNewFile(path string) (*newFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create temporary file: %w", cause(err))
 	}
-	return &newFile{f, path, f.Name()}, nil
+	return &newFile{file: f, path: path, temp: f.Name()}, nil
 }
 
 // tempPattern is how temporary files beside path are called, within the length that a
