@@ -33,6 +33,7 @@ type referrerDestination interface {
 type note struct {
 	subject  digest.Digest
 	referrer ispec.Descriptor
+	within   bool // the referrer is a part of the image, too, as attestations are
 }
 
 // maxReferrers is how many manifests may refer to one image and to each other.
@@ -84,7 +85,7 @@ func (c *copier) addReferrers(ctx context.Context, subject digest.Digest, list [
 		if doc.subject == nil || doc.subject.Digest != subject {
 			return errorf(layout.ErrInvalid, "%s is said to refer to %s, and does not", d.Digest, subject)
 		}
-		if c.notes = append(c.notes, note{subject, doc.referrer()}); len(c.notes) > maxReferrers {
+		if c.notes = append(c.notes, note{subject, doc.referrer(), known}); len(c.notes) > maxReferrers {
 			return errorf(layout.ErrTooLarge, "more than %d manifests refer to the image", maxReferrers)
 		}
 		if !known {
@@ -105,7 +106,11 @@ func (doc *document) referrer() ispec.Descriptor {
 func (c *copier) putReferrers(ctx context.Context) error {
 	lists := map[digest.Digest][]ispec.Descriptor{}
 	var subjects []digest.Digest
+	_, all := c.dst.(*registryDestination)
 	for _, n := range c.notes {
+		if n.within && !all {
+			continue // where documents are looked through, it is found as it is
+		}
 		if lists[n.subject] == nil {
 			subjects = append(subjects, n.subject)
 		}
@@ -193,21 +198,27 @@ func fallbackTag(d digest.Digest) string {
 
 // referrers implements referrerSource by the API for it or by the fallback tag.
 func (s *registrySource) referrers(ctx context.Context, subject digest.Digest) ([]ispec.Descriptor, error) {
-	var list []ispec.Descriptor
-	next := s.url("referrers", subject.String())
+	list, _, err := s.listReferrers(ctx, subject)
+	return list, err
+}
+
+// listReferrers returns the referrers, and whether the registry has an API for them.
+func (r *repository) listReferrers(ctx context.Context, subject digest.Digest) (list []ispec.Descriptor, api bool, err error) {
+	next := r.url("referrers", subject.String())
 	for next != "" {
-		page, after, err := s.referrersPage(ctx, next)
+		page, after, err := r.referrersPage(ctx, next)
 		if errors.Is(err, layout.ErrNotFound) || errors.Is(err, ErrUnsupported) {
-			return s.fallbackReferrers(ctx, subject)
+			list, err = r.fallbackReferrers(ctx, subject)
+			return list, false, err
 		} else if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if list = append(list, page...); len(list) > maxReferrers {
-			return nil, errorf(layout.ErrTooLarge, "there are more than %d", maxReferrers)
+			return nil, false, errorf(layout.ErrTooLarge, "there are more than %d", maxReferrers)
 		}
 		next = after
 	}
-	return list, nil
+	return list, true, nil
 }
 
 func (r *repository) referrersPage(ctx context.Context, address string) ([]ispec.Descriptor, string, error) {
@@ -252,7 +263,13 @@ func (t *registryDestination) putReferrers(ctx context.Context, subject digest.D
 	if len(list) == 0 {
 		return nil
 	}
-	known, err := t.fallbackReferrers(ctx, subject)
+	known, api, err := t.listReferrers(ctx, subject)
+	if err == nil && api && !slices.ContainsFunc(list, func(d ispec.Descriptor) bool { return !lists(known, d) }) {
+		return nil // it has, and only did not say so
+	}
+	if err == nil && api {
+		known, err = t.fallbackReferrers(ctx, subject)
+	}
 	if err != nil {
 		return err
 	}
