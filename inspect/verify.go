@@ -13,6 +13,7 @@ import (
 
 	"github.com/shale-oci/shale/internal/progress"
 	"github.com/shale-oci/shale/internal/quote"
+	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/layout"
 )
 
@@ -34,6 +35,13 @@ type VerifyOptions struct {
 	// MaxFindings is how many findings the report lists; all are counted. 0 means
 	// DefaultMaxFindings.
 	MaxFindings int
+	// Limits are what the layers of an image may cost. Those of a stream hold for each
+	// layer by itself, all others for the layers of an image together. Beyond a limit
+	// there is a finding.
+	Limits layer.Limits
+	// Layout has the limits of index.json and of other documents. Nil stands for the
+	// zero value.
+	Layout *layout.Options
 	// Progress receives the stage "verifying", in bytes of layers and other blobs
 	// that are no documents. May be nil.
 	Progress progress.Func
@@ -112,6 +120,7 @@ func Verify(ctx context.Context, path string, opt VerifyOptions) (*VerifyReport,
 	opt.MaxFindings = cmp.Or(opt.MaxFindings, DefaultMaxFindings)
 	v := &verifier{
 		opt:       opt,
+		limits:    documentLimits(opt.Layout),
 		report:    &VerifyReport{Version: VerifyVersion, Findings: []Finding{}},
 		told:      map[Finding]bool{},
 		blobs:     map[digest.Digest]*blobFacts{},
@@ -134,6 +143,7 @@ func Verify(ctx context.Context, path string, opt VerifyOptions) (*VerifyReport,
 // verifier is one run of [Verify].
 type verifier struct {
 	opt    VerifyOptions
+	limits layout.Options // none of which is 0
 	store  *store
 	report *VerifyReport
 	told   map[Finding]bool // what is in the report
@@ -149,6 +159,17 @@ type verifier struct {
 	fits      bool // an image for the platform was found
 	// partial means that it is not known all that index.json leads to.
 	partial bool
+}
+
+func documentLimits(given *layout.Options) layout.Options {
+	var opt layout.Options
+	if given != nil {
+		opt = *given
+	}
+	opt.MaxIndex = cmp.Or(opt.MaxIndex, layout.DefaultMaxIndex)
+	opt.MaxDocument = cmp.Or(opt.MaxDocument, layout.DefaultMaxDocument)
+	opt.MaxDepth = cmp.Or(opt.MaxDepth, layout.DefaultMaxDepth)
+	return opt
 }
 
 func (v *verifier) verify(ctx context.Context) error {

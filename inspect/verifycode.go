@@ -75,6 +75,7 @@ const (
 // What Verify finds about the config of an image.
 const (
 	MissingPlatform Code = "missing-platform"
+	EmptyPlatform   Code = "empty-platform"
 	RootFSType      Code = "rootfs-type"
 	LayerCount      Code = "layer-count"
 	InvalidDiffID   Code = "invalid-diff-id"
@@ -149,6 +150,7 @@ var codes = []CodeInfo{
 	{TooDeep, SeverityError, "documents refer to each other too deeply"},
 
 	{MissingPlatform, SeverityError, "the config of an image has no `architecture` or no `os`"},
+	{EmptyPlatform, SeverityInfo, "the `architecture` or `os` of a config is empty, as some builders leave it that begin from nothing"},
 	{RootFSType, SeverityError, "the `rootfs.type` of a config is not `layers`"},
 	{LayerCount, SeverityError, "a config has not as many diffIDs as the manifest has layers"},
 	{InvalidDiffID, SeverityError, "a diffID is malformed, or of an algorithm that is not supported"},

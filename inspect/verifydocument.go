@@ -59,7 +59,7 @@ func (v *verifier) readDocument(ctx context.Context, d ispec.Descriptor) (*docum
 	if facts.bad {
 		return nil, nil
 	}
-	if err := limit.Check(limit.Document, "bytes", facts.size, layout.DefaultMaxDocument); err != nil {
+	if err := limit.Check(limit.Document, "bytes", facts.size, v.limits.MaxDocument); err != nil {
 		doc.found(TooLarge, "the document has %v", err)
 		v.partial = true
 		return nil, nil
@@ -263,7 +263,11 @@ func (d *document) config() *configFacts {
 		return nil
 	}
 	if config.OS == "" || config.Architecture == "" {
-		d.found(MissingPlatform, "the config does not say what platform the image is for: os %s, architecture %s",
+		code := EmptyPlatform
+		if !d.has("os") || !d.has("architecture") {
+			code = MissingPlatform
+		}
+		d.found(code, "the config does not say what platform the image is for: os %s, architecture %s",
 			quote.Name(config.OS), quote.Name(config.Architecture))
 	}
 	if t := config.RootFS.Type; t != "layers" {

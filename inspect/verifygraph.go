@@ -43,7 +43,7 @@ func platformOf(d ispec.Descriptor, otherwise *ispec.Platform) *ispec.Platform {
 // walkIndexFile reads index.json and all documents that it leads to.
 func (v *verifier) walkIndexFile(ctx context.Context) error {
 	about := fileObject(ispec.ImageIndexFile)
-	data, err := v.store.readFile(ispec.ImageIndexFile, layout.DefaultMaxIndex)
+	data, err := v.store.readFile(ispec.ImageIndexFile, v.limits.MaxIndex)
 	if err != nil {
 		v.partial = true
 		code := IndexFile
@@ -59,7 +59,7 @@ func (v *verifier) walkIndexFile(ctx context.Context) error {
 		return nil
 	}
 	v.checkRefs(index.Manifests)
-	any := false
+	known := false
 	for _, d := range index.Manifests {
 		at := place{in: ispec.ImageIndexFile, depth: 1}
 		if ref, ok := d.Annotations[ispec.AnnotationRefName]; ok {
@@ -68,12 +68,12 @@ func (v *verifier) walkIndexFile(ctx context.Context) error {
 		if v.opt.Ref != "" && (at.entry == nil || *at.entry != v.opt.Ref) {
 			continue
 		}
-		any = true
+		known = true
 		if err := v.entry(ctx, d, at); err != nil {
 			return err
 		}
 	}
-	if v.opt.Ref != "" && !any {
+	if v.opt.Ref != "" && !known {
 		return &layout.Error{Op: "resolve", Ref: v.opt.Ref, Err: fmt.Errorf("%w: there is no such ref", layout.ErrNotFound)}
 	}
 	if index.Subject != nil && v.opt.Ref == "" {
@@ -123,9 +123,9 @@ func (v *verifier) entry(ctx context.Context, d ispec.Descriptor, at place) erro
 	if !v.descriptor(d, at) {
 		return nil
 	}
-	if at.depth > layout.DefaultMaxDepth {
+	if at.depth > v.limits.MaxDepth {
 		v.partial = true
-		v.found(TooDeep, blobObject(d.Digest), at.in, "more than %d documents refer to each other", layout.DefaultMaxDepth)
+		v.found(TooDeep, blobObject(d.Digest), at.in, "more than %d documents refer to each other", v.limits.MaxDepth)
 		return nil
 	}
 	switch {

@@ -26,9 +26,10 @@ type step struct {
 	// said are the diffIDs that configs say the layer has.
 	said []saidDiffID
 
-	tree    *layer.Tree // what the layers up to this one amount to; nil once all kids have it
-	waiting int         // kids that need the tree
-	broken  bool        // the tree is not all that it should be
+	tree    *layer.Tree   // what the layers up to this one amount to; nil once all kids have it
+	budget  *layer.Budget // what is left for the layers on top
+	waiting int           // kids that need the tree
+	broken  bool          // the tree is not all that it should be
 }
 
 type stepKey struct {
@@ -65,7 +66,7 @@ func (v *verifier) plan() []*step {
 		s.waiting = len(s.kids)
 	}
 	add(root)
-	root.tree = layer.NewTree()
+	root.tree, root.budget = layer.NewTree(), v.opt.Limits.Budget(0)
 	return order
 }
 
@@ -99,14 +100,16 @@ func (s *step) say(id saidDiffID) {
 	s.said = append(s.said, id)
 }
 
-// takeTree returns the tree that the layer goes on top of, which is the caller's own.
-func (s *step) takeTree() *layer.Tree {
-	tree := s.parent.tree
-	if s.parent.waiting--; s.parent.waiting == 0 {
-		s.parent.tree = nil
-		return tree
+// takeTree takes over the tree that the layer goes on top of, or makes a copy for
+// itself if others need it too.
+func (s *step) takeTree() {
+	from := s.parent
+	s.tree, s.budget, s.broken = from.tree, from.budget, from.broken
+	if from.waiting--; from.waiting == 0 {
+		from.tree = nil
+	} else {
+		s.tree, s.budget = s.tree.Clone(), s.budget.Clone()
 	}
-	return tree.Clone()
 }
 
 // readLayers reads the layers of all images and applies them to each other.
@@ -181,6 +184,7 @@ func (v *verifier) begin(ctx context.Context, s *step) *layerRun {
 	run.stream, run.err = layer.NewStream(ctx, run.blob, layer.StreamOptions{
 		Compression: s.compression,
 		DiffID:      diffID,
+		Budget:      v.opt.Limits.Budget(v.facts(s.digest).size),
 		Warn: func(msg string) {
 			run.mu.Lock()
 			defer run.mu.Unlock()
@@ -202,8 +206,7 @@ func (r *layerRun) close() {
 // apply applies the layer of a step, and reports what is wrong with it.
 func (v *verifier) apply(ctx context.Context, s *step, run *layerRun) error {
 	defer run.close()
-	s.tree = s.takeTree()
-	s.broken = s.parent.broken
+	s.takeTree()
 	if run.blob == nil {
 		s.broken = true
 		if run.err != nil {
@@ -270,8 +273,9 @@ func (f *layerFindings) add(code Code, format string, args ...any) {
 // apply applies the layer to the tree and reads it to its end.
 func (f *layerFindings) apply(ctx context.Context, s *step, run *layerRun, m *meter) {
 	err := s.tree.Apply(ctx, &meteredStream{run: run, m: m}, layer.Discard, layer.ApplyOptions{
-		Warn: func(msg string) { f.add(IgnoredXattr, "%s", msg) },
-		Skip: func(e *layer.EntryError) error { return f.entry(e, s.broken) },
+		Budget: s.budget,
+		Warn:   func(msg string) { f.add(IgnoredXattr, "%s", msg) },
+		Skip:   func(e *layer.EntryError) error { return f.entry(e, s.broken) },
 	})
 	ended := run.stream.Finish()
 	mismatch := errors.Is(ended, layer.ErrDiffID)
