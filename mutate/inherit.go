@@ -21,9 +21,9 @@ func (i *Image) inherit(opt RebaseOptions) error {
 	h := heir{warn: opt.Stack.Warn}
 	c, old, fresh := &i.config.value, &opt.Old.config.value, &opt.New.config.value
 	c.Config = h.config(c.Config, old.Config, fresh.Config)
-	c.OSVersion = inherited(&h, "os.version", c.OSVersion, old.OSVersion, fresh.OSVersion)
-	c.OSFeatures = inheritedList(&h, "os.features", c.OSFeatures, old.OSFeatures, fresh.OSFeatures)
-	data, err := h.foreign(i.config.data, opt.Old.config.data, opt.New.config.data)
+	c.OSVersion = inherited(c.OSVersion, old.OSVersion, fresh.OSVersion)
+	c.OSFeatures = inheritedList(c.OSFeatures, old.OSFeatures, fresh.OSFeatures)
+	data, err := inheritForeign(i.config.data, opt.Old.config.data, opt.New.config.data)
 	if err != nil {
 		return fmt.Errorf("merge configs: %w", err)
 	}
@@ -36,88 +36,84 @@ func (i *Image) inherit(opt RebaseOptions) error {
 // heir decides what an image inherits.
 type heir struct{ warn func(msg string) }
 
-// conflict tells that image and new base have both changed something.
-func (h *heir) conflict(name string) {
+// mixed tells that image and new base have both changed a variable. What an image makes
+// of the one that it found, as with PATH, may be made of the old base's for ever.
+func (h *heir) mixed(name string) {
 	if h.warn != nil {
-		h.warn(fmt.Sprintf("the image and its new base have both changed %s: that of the image stays", quote.Name(name)))
+		h.warn(fmt.Sprintf("the image and its new base have both changed the variable %s: that of the image stays", quote.Name(name)))
 	}
 }
 
-// takes reports whether the image takes over what the new base has, by whether three
-// values are equal.
-func (h *heir) takes(name string, sameAsOld, newSame, sameAsNew bool) bool {
-	if !sameAsOld && !newSame && !sameAsNew {
-		h.conflict(name)
-	}
-	return sameAsOld
-}
-
-func inherited[T comparable](h *heir, name string, own, old, fresh T) T {
-	if h.takes(name, own == old, fresh == old, own == fresh) {
+func inherited[T comparable](own, old, fresh T) T {
+	if own == old {
 		return fresh
 	}
 	return own
 }
 
-func inheritedList(h *heir, name string, own, old, fresh []string) []string {
-	if h.takes(name, slices.Equal(own, old), slices.Equal(fresh, old), slices.Equal(own, fresh)) {
+func inheritedList(own, old, fresh []string) []string {
+	if slices.Equal(own, old) {
 		return slices.Clone(fresh)
 	}
 	return own
 }
 
 // inheritedMap decides for each key. It is nil if nothing is left.
-func inheritedMap[V comparable](h *heir, name string, own, old, fresh map[string]V) map[string]V {
-	var out map[string]V
-	all := maps.Clone(own)
-	if all == nil {
-		all = map[string]V{}
+func inheritedMap[V comparable](own, old, fresh map[string]V) map[string]V {
+	out := maps.Clone(own)
+	for key := range own {
+		if o, ok := old[key]; ok && o == own[key] {
+			delete(out, key)
+		}
 	}
-	maps.Copy(all, fresh)
-	for _, key := range slices.Sorted(maps.Keys(all)) {
+	for key, value := range fresh {
 		a, inOwn := own[key]
-		o, inOld := old[key]
-		n, inNew := fresh[key]
-		value, there := a, inOwn
-		if h.takes(name+" "+key, inOwn == inOld && a == o, inNew == inOld && n == o, inOwn == inNew && a == n) {
-			value, there = n, inNew
+		if o, inOld := old[key]; inOwn != inOld || a != o {
+			continue
 		}
-		if there {
-			if out == nil {
-				out = map[string]V{}
-			}
-			out[key] = value
+		if out == nil {
+			out = map[string]V{}
 		}
+		out[key] = value
+	}
+	if len(out) == 0 {
+		return nil
 	}
 	return out
 }
 
 func (h *heir) config(own, old, fresh ispec.ImageConfig) ispec.ImageConfig {
 	return ispec.ImageConfig{
-		User:         inherited(h, "the user", own.User, old.User, fresh.User),
-		ExposedPorts: inheritedMap(h, "port", own.ExposedPorts, old.ExposedPorts, fresh.ExposedPorts),
+		User:         inherited(own.User, old.User, fresh.User),
+		ExposedPorts: inheritedMap(own.ExposedPorts, old.ExposedPorts, fresh.ExposedPorts),
 		Env:          h.env(own.Env, old.Env, fresh.Env),
-		Entrypoint:   inheritedList(h, "the entrypoint", own.Entrypoint, old.Entrypoint, fresh.Entrypoint),
-		Cmd:          inheritedList(h, "the command", own.Cmd, old.Cmd, fresh.Cmd),
-		Volumes:      inheritedMap(h, "volume", own.Volumes, old.Volumes, fresh.Volumes),
-		WorkingDir:   inherited(h, "the working directory", own.WorkingDir, old.WorkingDir, fresh.WorkingDir),
-		Labels:       inheritedMap(h, "label", own.Labels, old.Labels, fresh.Labels),
-		StopSignal:   inherited(h, "the stop signal", own.StopSignal, old.StopSignal, fresh.StopSignal),
-		ArgsEscaped:  inherited(h, "ArgsEscaped", own.ArgsEscaped, old.ArgsEscaped, fresh.ArgsEscaped), //nolint:staticcheck // deprecated, but images have it
+		Entrypoint:   inheritedList(own.Entrypoint, old.Entrypoint, fresh.Entrypoint),
+		Cmd:          inheritedList(own.Cmd, old.Cmd, fresh.Cmd),
+		Volumes:      inheritedMap(own.Volumes, old.Volumes, fresh.Volumes),
+		WorkingDir:   inherited(own.WorkingDir, old.WorkingDir, fresh.WorkingDir),
+		Labels:       inheritedMap(own.Labels, old.Labels, fresh.Labels),
+		StopSignal:   inherited(own.StopSignal, old.StopSignal, fresh.StopSignal),
+		ArgsEscaped:  inherited(own.ArgsEscaped, old.ArgsEscaped, fresh.ArgsEscaped), //nolint:staticcheck // deprecated, but images have it
 	}
 }
 
 // env merges the variables: those of the new base in their order, and then the image's
 // own. Of a variable that is there twice, the last counts.
 func (h *heir) env(own, old, fresh []string) []string {
-	merged := inheritedMap(h, "variable", variables(own), variables(old), variables(fresh))
+	a, o, n := variables(own), variables(old), variables(fresh)
+	merged := inheritedMap(a, o, n)
 	var out []string
 	for _, v := range slices.Concat(fresh, own) {
 		name, _, _ := strings.Cut(v, "=")
-		if value, ok := merged[name]; ok {
-			out = append(out, value)
-			delete(merged, name)
+		value, ok := merged[name]
+		if !ok {
+			continue
 		}
+		if value == a[name] && a[name] != o[name] && n[name] != o[name] && a[name] != n[name] {
+			h.mixed(name)
+		}
+		out = append(out, value)
+		delete(merged, name)
 	}
 	return out
 }
@@ -132,10 +128,10 @@ func variables(env []string) map[string]string {
 	return byName
 }
 
-// foreign decides about the members of a config that the image-spec does not know, as
+// inheritForeign decides about the members of a config that the image-spec does not know, as
 // Docker's health check, and returns the document with what has changed; nil if nothing
 // has.
-func (h *heir) foreign(own, old, fresh []byte) ([]byte, error) {
+func inheritForeign(own, old, fresh []byte) ([]byte, error) {
 	var docs [3]map[string]json.RawMessage
 	var configs [3]map[string]json.RawMessage
 	for n, data := range [][]byte{own, old, fresh} {
@@ -162,7 +158,7 @@ func (h *heir) foreign(own, old, fresh []byte) ([]byte, error) {
 		return m
 	}
 	was := values(0)
-	is := inheritedMap(h, "setting", was, values(1), values(2))
+	is := inheritedMap(was, values(1), values(2))
 	if maps.Equal(was, is) {
 		return nil, nil
 	}

@@ -35,7 +35,7 @@ type RebaseOptions struct {
 // to say that they are the same in both, become those of the new base: all that
 // concerns running it, but neither the author nor the time of creation. Variables,
 // labels, ports and volumes are looked at one by one. What image and new base have both
-// changed stays that of the image, which Warn hears of. The history is that of the new
+// changed stays that of the image; Warn hears of variables. The history is that of the new
 // base and then the image's own. The image is to be committed afterwards.
 //
 // The error is [ErrNotBase] if the image does not begin with the layers of the old

@@ -152,7 +152,7 @@ func TestRebaseConfig(t *testing.T) {
 		{"changed", config{User: "c"}, config{User: "a"}, config{User: "a"}, config{User: "c"}, ""},
 		{"removed", config{}, config{User: "a"}, config{User: "a"}, config{}, ""},
 		{"the same change", config{User: "b"}, config{User: "a"}, config{User: "b"}, config{User: "b"}, ""},
-		{"changed in both", config{WorkingDir: "/c"}, config{WorkingDir: "/a"}, config{WorkingDir: "/b"}, config{WorkingDir: "/c"}, "the working directory"},
+		{"changed in both", config{WorkingDir: "/c"}, config{WorkingDir: "/a"}, config{WorkingDir: "/b"}, config{WorkingDir: "/c"}, ""},
 		{
 			"lists as a whole",
 			config{Entrypoint: []string{"x"}, Cmd: []string{"a", "b"}}, config{Entrypoint: []string{"x"}, Cmd: []string{"a"}},
@@ -163,7 +163,7 @@ func TestRebaseConfig(t *testing.T) {
 			config{Labels: map[string]string{"same": "1", "changed": "2", "own": "1", "both": "x"}},
 			config{Labels: map[string]string{"same": "1", "changed": "1", "removed": "1", "both": "1", "lost": "1"}},
 			config{Labels: map[string]string{"same": "3", "changed": "1", "removed": "1", "both": "y", "new": "1"}},
-			config{Labels: map[string]string{"same": "3", "changed": "2", "own": "1", "both": "x", "new": "1"}}, "label both",
+			config{Labels: map[string]string{"same": "3", "changed": "2", "own": "1", "both": "x", "new": "1"}}, "",
 		},
 		{
 			"ports and volumes",
