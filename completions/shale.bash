@@ -138,7 +138,7 @@ _shale_command() {
 		flags='--json --image --platform --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale verify')
-		flags='--json --layout --image --platform --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--json --layout --image --platform --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale config')
 		flags='--all-platforms --image --platform --tag --no-history --history.author --history.comment --history.created --history.created_by --config.user --config.exposedports --config.env --config.entrypoint --config.entrypoint.json --config.cmd --config.cmd.json --config.volume --config.label --config.workingdir --config.stopsignal --created --author --platform.os --os --platform.arch --architecture --platform.variant --manifest.annotation --index.annotation --clear --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -266,6 +266,12 @@ _shale_value() {
 	'shale verify layout') values=':directories' ;;
 	'shale verify image') values=':image' ;;
 	'shale verify platform') values=':any' ;;
+	'shale verify max-bytes') values=':any' ;;
+	'shale verify max-entries') values=':any' ;;
+	'shale verify max-ratio') values=':any' ;;
+	'shale verify max-xattr-size') values=':any' ;;
+	'shale verify max-header-size') values=':any' ;;
+	'shale verify max-metadata-size') values=':any' ;;
 	'shale verify log') values='debug info warn error fatal' ;;
 	'shale verify progress') values='auto plain json none' ;;
 	'shale verify max-index-size') values=':any' ;;

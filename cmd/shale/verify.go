@@ -17,6 +17,7 @@ import (
 func (a *app) verifyCommand() *cli.Command {
 	var (
 		where  verifyFlag
+		limits limitFlags
 		asJSON bool
 	)
 	return a.command(command{
@@ -33,7 +34,7 @@ func (a *app) verifyCommand() *cli.Command {
 			"shale verify --layout images --json | jq -r '.findings[] | select(.severity == \"error\") | .code'",
 		},
 		exit:   "1 there is an error in the layout, or it cannot be looked at (warnings alone are 0)",
-		groups: []flagGroup{&where},
+		groups: []flagGroup{&where, &limits},
 		flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Destination: &asJSON, Usage: "print one line of JSON"},
 		},
@@ -41,6 +42,8 @@ func (a *app) verifyCommand() *cli.Command {
 			report, err := inspect.Verify(ctx, where.path, inspect.VerifyOptions{
 				Ref:      where.ref,
 				Platform: where.image.platform,
+				Limits:   limits.limits,
+				Layout:   a.layoutOptions(),
 				Progress: a.report(),
 			})
 			if err != nil {
