@@ -51,6 +51,8 @@ type DiffOptions struct {
 	Include, Exclude []string
 	// Content adds unified diffs of text files of up to 128 KiB whose content differs.
 	Content bool
+	// Limits bound what the layers of an image may cost.
+	Limits layer.Limits
 	// Warn receives what looks wrong in a layer. May be nil.
 	Warn func(msg string)
 	// Progress receives the stages "reading" and "applying" (bytes of layer blobs) and
@@ -215,5 +217,5 @@ func (d *differ) loadImages(ctx context.Context) error {
 }
 
 func (d *differ) stackOptions() stack.Options {
-	return stack.Options{Warn: d.opt.Warn, Progress: d.opt.Progress}
+	return stack.Options{Limits: d.opt.Limits, Warn: d.opt.Warn, Progress: d.opt.Progress}
 }

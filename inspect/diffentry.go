@@ -158,7 +158,8 @@ type DiffFile struct {
 	UID  uint32 `json:"uid"`  // inside the container
 	GID  uint32 `json:"gid"`
 	Size int64  `json:"size"` // of a regular file, in bytes
-	// Digest is that of the content of a regular file, if it had to be known.
+	// Digest is that of the content of a regular file, where both sides have one of the
+	// same size and it was not clear that they are the same.
 	Digest      digest.Digest     `json:"digest,omitzero"`
 	Target      string            `json:"target,omitzero"`      // of a symbolic link
 	TargetBytes []byte            `json:"targetBytes,omitzero"` // the same, if it is not UTF-8
@@ -195,7 +196,7 @@ func notUTF8(s string) []byte {
 }
 
 // file describes a name of a side, and nil for none.
-func (s *diffSide) file(path string, n diffName, ino *layer.Inode) *DiffFile {
+func (s *diffSide) file(n diffName, ino *layer.Inode) *DiffFile {
 	if ino == nil {
 		return nil
 	}
@@ -204,12 +205,7 @@ func (s *diffSide) file(path string, n diffName, ino *layer.Inode) *DiffFile {
 		Target: ino.Target, TargetBytes: notUTF8(ino.Target),
 		Mtime: time.Unix(ino.Mtime.Sec, int64(ino.Mtime.Nsec)).UTC().Format(time.RFC3339Nano),
 	}
-	switch ino.Type {
-	case layer.Regular:
-		if sum, ok := s.digest(path, n, ino); ok {
-			f.Digest = toDigest(sum)
-		}
-	case layer.CharDevice, layer.BlockDevice:
+	if ino.Type == layer.CharDevice || ino.Type == layer.BlockDevice {
 		f.Device = fmt.Sprintf("%d:%d", ino.Major, ino.Minor)
 	}
 	if len(ino.Xattrs) > 0 {

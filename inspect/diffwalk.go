@@ -318,9 +318,22 @@ func (d *differ) entry(p *diffPair, fields DiffFields) DiffEntry {
 	case p.inos[1] == nil:
 		e.Kind = DiffDeleted
 	}
-	e.Old = d.sides[0].file(p.path, p.names[0], p.inos[0])
-	e.New = d.sides[1].file(p.path, p.names[1], p.inos[1])
+	e.Old, e.New = d.sides[0].file(p.names[0], p.inos[0]), d.sides[1].file(p.names[1], p.inos[1])
+	if e.Kind == DiffChanged && d.compared(p) {
+		for i, f := range []*DiffFile{e.Old, e.New} {
+			if sum, ok := d.sides[i].digest(p.path, p.names[i], p.inos[i]); ok {
+				f.Digest = toDigest(sum)
+			}
+		}
+	}
 	t := d.texts[p.path]
 	e.Text, e.NoText = t.text, t.why
 	return e
+}
+
+// compared reports whether it took digests to compare the content of the two files.
+func (d *differ) compared(p *diffPair) bool {
+	a, b := p.inos[0], p.inos[1]
+	return a.Type == layer.Regular && b.Type == layer.Regular && a.Size == b.Size && !d.sameOrigin(p) &&
+		d.opt.Ignore&DiffContent == 0
 }
