@@ -263,7 +263,7 @@ func TestFingerprint(t *testing.T) {
 		"mode":    func() error { return os.Chmod(file, 0o600) },
 		"new":     func() error { return os.WriteFile(filepath.Join(dir, "new"), nil, 0o644) },
 		"rename":  func() error { return os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "newer")) },
-		"removed": func() error { return os.RemoveAll(filepath.Join(dir, "newer")) },
+		"removed": func() error { return os.Remove(filepath.Join(dir, "newer")) },
 	} {
 		before := fingerprint(dir)
 		err := change()
