@@ -147,7 +147,7 @@ _shale_command() {
 		flags='--whiteout --opaque --image --platform --tag --no-history --history.author --history.comment --history.created --history.created_by --uid-map --gid-map --rootless --compress --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale unpack')
-		flags='--keep-dirlinks --image --platform --uid-map --gid-map --rootless --userns --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--keep-dirlinks --image --platform --from --cert-dir --insecure --uid-map --gid-map --rootless --userns --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale repack')
 		flags='--mask-path --no-mask-volumes --refresh-bundle --checksum --image --platform --no-history --history.author --history.comment --history.created --history.created_by --compress --userns --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -325,6 +325,8 @@ _shale_value() {
 	'shale insert max-depth') values=':any' ;;
 	'shale unpack image') values=':image' ;;
 	'shale unpack platform') values=':any' ;;
+	'shale unpack from') values=':any' ;;
+	'shale unpack cert-dir') values=':directories' ;;
 	'shale unpack uid-map') values=':any' ;;
 	'shale unpack gid-map') values=':any' ;;
 	'shale unpack userns') values='auto on off' ;;

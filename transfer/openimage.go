@@ -39,10 +39,11 @@ type Image struct {
 // temporary layout, but after a kill the next OpenImage in the same directory does.
 func OpenImage(ctx context.Context, src Location, tempDir string, opt Options) (*Image, error) {
 	img, err := openImage(ctx, src, tempDir, &opt)
-	if err != nil {
-		return nil, &Error{Op: "open", Ref: src.String(), Err: err}
+	var told *Error
+	if err != nil && (!errors.As(err, &told) || told.Ref != src.String()) {
+		err = &Error{Op: "open", Ref: src.String(), Err: err}
 	}
-	return img, nil
+	return img, err
 }
 
 func openImage(ctx context.Context, src Location, tempDir string, opt *Options) (*Image, error) {

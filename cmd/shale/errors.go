@@ -87,6 +87,8 @@ func hint(err error, in *commandError) string {
 		return h
 	}
 	switch {
+	case errors.Is(err, layout.ErrNotFound) && in.cmd.Name == "repack":
+		return "the layout must hold the image that the bundle was made of, as after: shale copy SOURCE " + quote.Name(in.cmd.String("image"))
 	case errors.Is(err, layout.ErrNotFound) && in.has("image"):
 		path, ref, perr := layout.ParseImage(in.cmd.String("image"))
 		var missing *layout.Error

@@ -14,7 +14,7 @@ import (
 
 func (a *app) unpackCommand() *cli.Command {
 	var (
-		image        imageFlag
+		from         fromFlags
 		maps         mapFlags
 		ns           usernsFlag
 		limits       limitFlags
@@ -24,21 +24,26 @@ func (a *app) unpackCommand() *cli.Command {
 		name:  "unpack",
 		usage: "make a bundle of an image",
 		details: "A bundle is a directory with the image's root filesystem and a config.json, which OCI\n" +
-			"runtimes run, and with what repack needs to find out later what was changed.",
+			"runtimes run, and with what repack needs to find out later what was changed.\n\n" +
+			"The image is in a layout, or --from says where else it is:\n\n" + indent(locationForms) + "\n\n" +
+			"What comes from elsewhere passes through TMPDIR, or /var/tmp, and does not stay there. To\n" +
+			"repack such a bundle later, copy the image into a layout first, and repack into that one.",
 		examples: []string{
 			"shale unpack --image images:debian bundle",
 			"shale unpack --rootless --image images:debian bundle    # without any privileges",
 			"shale unpack --platform linux/arm64 --image images:app bundle",
+			"shale unpack --from docker://docker.io/library/debian:stable bundle",
+			"shale unpack --from docker-archive:saved.tar bundle",
 		},
 		positional: argRule{names: []string{"<bundle>"}},
-		groups:     []flagGroup{&image, &maps, &ns, &limits},
+		groups:     []flagGroup{&from, &maps, &ns, &limits},
 		flags:      []cli.Flag{keepDirlinksFlag(&keepDirlinks)},
 		run: func(ctx context.Context, args []string) error {
 			if err := ns.enter(maps.given()); err != nil {
 				return err
 			}
 			dir := args[0]
-			err := a.withImage(ctx, image, func(l *layout.Layout, path layout.Path) error {
+			err := a.withSource(ctx, &from, func(l *layout.Layout, path layout.Path) error {
 				return bundle.Unpack(ctx, l, path, dir, bundle.UnpackOptions{
 					Map:          maps.options,
 					KeepDirlinks: keepDirlinks,
