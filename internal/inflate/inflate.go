@@ -153,9 +153,11 @@ func (z *Reader) fill() {
 	if z.inEnd-z.ip >= inSlack || z.srcErr != nil {
 		return
 	}
-	n := copy(z.in, z.in[z.ip:z.inEnd])
-	z.ip, z.inEnd = 0, n
-	for z.inEnd < inSlack && z.srcErr == nil {
+	// The bytes that are in bitBuf as a whole may have to be given back.
+	back := int(z.nbits >> 3)
+	n := copy(z.in, z.in[z.ip-back:z.inEnd])
+	z.ip, z.inEnd = back, n
+	for z.inEnd-z.ip < inSlack && z.srcErr == nil {
 		var n int
 		n, z.srcErr = z.src.Read(z.in[z.inEnd:inSize])
 		z.inEnd += n

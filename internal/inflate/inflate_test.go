@@ -204,3 +204,38 @@ func BenchmarkInflate(b *testing.B) {
 		})
 	}
 }
+
+// TestSourceInPieces lets the source end a read at every byte of several streams
+// that follow each other: what was loaded ahead of time is given back even if the
+// buffer was filled again meanwhile.
+func TestSourceInPieces(t *testing.T) {
+	var streams []byte
+	want := bytes.Repeat([]byte("to and fro, "), 30)
+	for level := flate.HuffmanOnly; level <= flate.BestCompression; level++ {
+		streams = append(streams, deflate(t, want, level)...)
+		streams = append(streams, "end"...)
+	}
+	for first := range len(streams) {
+		for _, second := range []int{1, 3, 7, 9, 30, len(streams)} {
+			second = min(second, len(streams)-first)
+			z := NewReader(io.MultiReader(bytes.NewReader(streams[:first]), bytes.NewReader(streams[first:first+second]),
+				bytes.NewReader(streams[first+second:])))
+			for level := flate.HuffmanOnly; level <= flate.BestCompression; level++ {
+				got, err := io.ReadAll(z)
+				if err != nil || !bytes.Equal(got, want) {
+					t.Fatalf("level %d, pieces of %d and %d: %q, %v", level, first, second, got, err)
+				}
+				var end [3]byte
+				for i := range end {
+					if end[i], err = z.ReadByte(); err != nil {
+						t.Fatalf("level %d, pieces of %d and %d: behind the stream: %v", level, first, second, err)
+					}
+				}
+				if string(end[:]) != "end" {
+					t.Fatalf("level %d, pieces of %d and %d: %q behind the stream", level, first, second, end)
+				}
+				z.Next()
+			}
+		}
+	}
+}
