@@ -162,22 +162,34 @@ func TestTruncated(t *testing.T) {
 func FuzzInflate(f *testing.F) {
 	for name, data := range corpora(f) {
 		if name != "binary" {
-			f.Add(deflate(f, data[:min(len(data), 3000)], 9))
-			f.Add(deflate(f, data[:min(len(data), 300)], 1))
+			f.Add(deflate(f, data[:min(len(data), 3000)], 9), uint16(100))
+			f.Add(append(deflate(f, data[:min(len(data), 300)], 1), "trailer"...), uint16(20))
 		}
 	}
-	f.Add([]byte{0x03, 0x00})
-	f.Add([]byte{0x05, 0xc0, 0x81, 0, 0, 0, 0, 0, 0x90, 0xff, 0x6b, 0x04})
-	f.Fuzz(func(t *testing.T, packed []byte) {
+	f.Add([]byte{0x03, 0x00, 'x'}, uint16(1))
+	f.Add([]byte{0x05, 0xc0, 0x81, 0, 0, 0, 0, 0, 0x90, 0xff, 0x6b, 0x04}, uint16(3))
+	f.Fuzz(func(t *testing.T, packed []byte, cut uint16) {
 		const limit = 1 << 20
-		want, werr := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), limit))
-		for _, r := range []io.Reader{bytes.NewReader(packed), iotest.OneByteReader(bytes.NewReader(packed))} {
-			got, err := io.ReadAll(io.LimitReader(NewReader(r), limit))
+		rest := bytes.NewReader(packed) // a ByteReader, of which no more is read than needed
+		want, werr := io.ReadAll(io.LimitReader(flate.NewReader(rest), limit))
+		at := min(int(cut), len(packed))
+		for _, r := range []io.Reader{
+			bytes.NewReader(packed), iotest.OneByteReader(bytes.NewReader(packed)),
+			io.MultiReader(bytes.NewReader(packed[:at]), bytes.NewReader(packed[at:])),
+		} {
+			z := NewReader(r)
+			got, err := io.ReadAll(io.LimitReader(z, limit))
 			if (err == nil) != (werr == nil) {
 				t.Fatalf("error %v, the standard library's %v", err, werr)
 			}
-			if err == nil && !bytes.Equal(got, want) {
+			if err != nil {
+				continue
+			}
+			if !bytes.Equal(got, want) {
 				t.Fatal("other bytes than the standard library's")
+			}
+			if b, err := z.ReadByte(); len(want) < limit && ((err == nil) != (rest.Len() > 0) || err == nil && b != packed[len(packed)-rest.Len()]) {
+				t.Fatalf("%d, %v behind the stream, of which %d bytes are left", b, err, rest.Len())
 			}
 		}
 	})
