@@ -21,6 +21,7 @@ crun         crun          running a command in a bundle with crun
 setfattr     attr          command line tests of xattrs
 setfacl      acl           command line tests of ACLs
 newuidmap    uidmap        command line tests with subordinate IDs
+docker-registry docker-registry exchanging images with a registry
 buildah      buildah       making containers with buildah of what shale wrote
 setcap       libcap2-bin   the real image, and tests of file capabilities
 strace       strace        killing at chosen system calls

@@ -3,6 +3,7 @@
 package transfer
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ func dockerConfig(t *testing.T, hosts ...string) string {
 	t.Setenv("DOCKER_CONFIG", dir)
 	auths := map[string]any{}
 	for _, host := range hosts {
-		auths[host] = map[string]string{"username": testUser, "password": testPassword}
+		auths[host] = map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(testUser + ":" + testPassword))}
 	}
 	data, err := json.Marshal(map[string]any{"auths": auths})
 	if err != nil {

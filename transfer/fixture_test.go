@@ -32,12 +32,13 @@ func TestMain(m *testing.M) {
 		log.Fatal(err)
 	}
 	for name, value := range map[string]string{
-		"HOME": dir, "DOCKER_CONFIG": dir, "XDG_RUNTIME_DIR": dir, "XDG_CONFIG_HOME": dir, "REGISTRY_AUTH_FILE": "",
+		"HOME": dir, "DOCKER_CONFIG": dir, "XDG_RUNTIME_DIR": dir, "XDG_CONFIG_HOME": dir,
 		// Nothing that goes to this machine may take a way round.
 		"HTTP_PROXY": "http://192.0.2.1:1", "HTTPS_PROXY": "http://192.0.2.1:1", "NO_PROXY": "",
 	} {
 		os.Setenv(name, value)
 	}
+	os.Unsetenv("REGISTRY_AUTH_FILE") // which docker-registry takes for a part of its configuration
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)

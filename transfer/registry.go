@@ -190,6 +190,11 @@ func newStatusError(host string, status int, list []transport.Diagnostic) error 
 // explain tells what went wrong with a request, without the URL, which may be a secret
 // in itself.
 func (r *repository) explain(err error) error {
+	var verify *tls.CertificateVerificationError
+	if errors.As(err, &verify) {
+		// What plain HTTP came to after that tells nothing.
+		return errorf(ErrInsecure, "%s: %w", quote.Name(r.loc.Host()), oneLine(verify))
+	}
 	var status *transport.Error
 	if errors.As(err, &status) {
 		host := r.loc.Host()

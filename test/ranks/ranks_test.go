@@ -47,6 +47,7 @@ const (
 // that is not here.
 var owners = map[string][]string{
 	"github.com/apex/log":                                {"cmd/shale"},
+	"github.com/docker/cli":                              {"transfer"},
 	"github.com/google/go-containerregistry":             {"transfer"},
 	"github.com/klauspost/compress":                      {"layer", "test/ocitest"},
 	"github.com/klauspost/pgzip":                         {"layer"},
@@ -72,6 +73,7 @@ var oracles = []string{
 	"github.com/klauspost/compress",
 	"github.com/opencontainers/umoci/",
 	"github.com/vbatts/go-mtree",
+	"golang.org/x/crypto/bcrypt", // for the password file of a registry
 }
 
 // forbidden are packages that must not be linked into the binary, by whatever
