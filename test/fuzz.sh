@@ -17,6 +17,9 @@ shift || true
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cache=$(go env GOCACHE)/fuzz
+# Most targets write files: a tmpfs makes them fast.
+temp=${TMPDIR:-/tmp}
+[ ! -w /dev/shm ] || temp=/dev/shm
 
 # wanted TARGET says whether the target was asked for.
 wanted() {
@@ -33,7 +36,7 @@ while read -r dir import; do
 		echo "== $target in ${dir#"$PWD"/} for $fuzztime"
 		binary=$work/$(tr / - <<<"$import").test
 		[ -x "$binary" ] || go test -c -fuzz=Fuzz -o "$binary" "$import"
-		(cd "$dir" && "$binary" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "$fuzztime" \
+		(cd "$dir" && TMPDIR=$temp "$binary" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "$fuzztime" \
 			-test.fuzzminimizetime 5x -test.fuzzcachedir "$cache/$import" ${FUZZWORKERS:+-test.parallel "$FUZZWORKERS"})
 		count=$((count + 1))
 	done < <(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(f \*testing\.F).*/\1/p' "$dir"/*_test.go 2>/dev/null)
