@@ -105,6 +105,12 @@ extracted() {
 	works export --image L:app --compress gzip out.tar.gz
 	works export --image L:app --compress zstd out.tar.zst
 	gzip -dc out.tar.gz | cmp - plain.tar
+	for f in auto.tar.gz auto.tgz auto.tar.zst auto.tzst auto.tar; do works export --image L:app "$f"; done
+	cmp auto.tar plain.tar
+	for f in auto.tar.gz auto.tgz; do cmp "$f" out.tar.gz; done
+	for f in auto.tar.zst auto.tzst; do cmp "$f" out.tar.zst; done
+	works export --image L:app --compress none plain.tar.gz
+	cmp plain.tar.gz plain.tar
 	needs zstd
 	zstd -qdc out.tar.zst | cmp - plain.tar
 }

@@ -435,7 +435,7 @@ _shale_value() {
 	'shale rebase max-index-size') values=':any' ;;
 	'shale rebase max-document-size') values=':any' ;;
 	'shale rebase max-depth') values=':any' ;;
-	'shale export path') values=':files' ;;
+	'shale export path') values=':any' ;;
 	'shale export compress') values='auto none gzip zstd' ;;
 	'shale export image') values=':image' ;;
 	'shale export platform') values=':any' ;;

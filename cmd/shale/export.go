@@ -4,11 +4,13 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 
@@ -42,7 +44,7 @@ func (a *app) exportCommand() *cli.Command {
 		examples: []string{
 			"shale export --image images:app rootfs.tar",
 			"shale export --image images:app | tar -x --xattrs --xattrs-include='*' -C rootfs",
-			"shale export --image images:app --path /etc --compress zstd etc.tar.zst",
+			"shale export --image images:app --path /etc etc.tar.zst",
 		},
 		positional: argRule{
 			names: []string{"[<file>]"},
@@ -60,24 +62,25 @@ func (a *app) exportCommand() *cli.Command {
 		flags: []cli.Flag{
 			&cli.StringFlag{
 				Name: "path", Destination: &path,
-				Usage: "only what is at `path` in the image, and all below it, with the names that it has in the image",
+				Usage: "only what the image has at this `place`, and all below it, with the names that it has in the image",
 			},
 			&cli.StringFlag{
-				Name: "compress", Value: "none", Destination: &compress,
-				Usage: "`how` to compress the archive: none, gzip or zstd",
+				Name: "compress", Value: "auto", Destination: &compress,
+				Usage: "`how` to compress the archive: none, gzip, zstd, or auto, which is gzip for .gz and .tgz, zstd for .zst and .tzst, and none otherwise",
 			},
 		},
 		run: func(ctx context.Context, args []string) error {
-			c := layer.Compression(compress)
-			if known := []layer.Compression{layer.None, layer.Gzip, layer.Zstd}; !slices.Contains(known, c) {
-				return fmt.Errorf("invalid --compress: %s is none of none, gzip and zstd", quote.Name(compress))
+			file := append(args, "-")[0]
+			c, err := archiveCompression(compress, file)
+			if err != nil {
+				return err
 			}
 			return a.withImage(ctx, image, func(l *layout.Layout, from layout.Path) error {
 				s, err := stack.Open(ctx, l, from)
 				if err != nil {
 					return err
 				}
-				return a.writeArchive(ctx, append(args, "-")[0], func(w io.Writer) error {
+				return a.writeArchive(ctx, file, func(w io.Writer) error {
 					return compressed(w, c, func(w io.Writer) error {
 						return s.Flatten(ctx, w, s.All(), stack.FlattenOptions{
 							Options: stack.Options{Limits: limits.limits, Warn: a.warn, Progress: a.report()},
@@ -89,6 +92,23 @@ func (a *app) exportCommand() *cli.Command {
 			})
 		},
 	})
+}
+
+// archiveSuffixes are the ends of names of compressed archives.
+var archiveSuffixes = map[string]layer.Compression{
+	".gz": layer.Gzip, ".tgz": layer.Gzip, ".zst": layer.Zstd, ".tzst": layer.Zstd,
+}
+
+// archiveCompression returns how an archive with a name is compressed.
+func archiveCompression(how, name string) (layer.Compression, error) {
+	if how == "auto" {
+		return cmp.Or(archiveSuffixes[filepath.Ext(name)], layer.None), nil
+	}
+	c := layer.Compression(how)
+	if known := []layer.Compression{layer.None, layer.Gzip, layer.Zstd}; !slices.Contains(known, c) {
+		return "", fmt.Errorf("invalid --compress: %s is none of auto, none, gzip and zstd", quote.Name(how))
+	}
+	return c, nil
 }
 
 // writeArchive has the archive written to the file called name, or to standard output.
