@@ -5,7 +5,9 @@ package inspect
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/shale-oci/shale/internal/quote"
@@ -205,67 +207,117 @@ func (t *diskTree) list(ctx context.Context, opt *DiffOptions, read func(string,
 }
 
 // readSpecial reads what mtree leaves out: the extended attributes of symbolic links,
-// devices and FIFOs. Those of a user they cannot have.
+// devices and FIFOs, and of what the owner of a rootless tree has forbidden himself to
+// read.
 func (t *diskTree) readSpecial(ctx context.Context) error {
-	if t.source.Map.Rootless {
-		return nil
-	}
 	t.special = map[int][]layer.Xattr{}
 	var parent *rooted.Dir
 	open := -1
-	defer func() {
+	closeParent := func() {
 		if parent != nil {
 			parent.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
 		}
-	}()
+	}
+	defer func() { closeParent() }()
 	for i := range t.tree.Len() {
 		e := t.tree.At(i)
-		if e.IsRegular() || e.IsDir() {
+		if !t.isSpecial(e) || i == 0 {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if t.source.Map.Rootless {
+			if err := t.readLocked(e); err != nil {
+				return t.name(e, err)
+			}
+			continue
+		}
 		if in := e.Parent().Index(); in != open {
 			dir, err := t.dir.OpenPath(e.Parent().Path())
 			if err != nil {
-				return fmt.Errorf("%s: %w", quote.Name(t.source.Name), err)
+				return t.name(e, err)
 			}
-			if parent != nil {
-				parent.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
-			}
+			closeParent()
 			parent, open = dir, in
 		}
-		if list := readXattrs(parent, e.Name()); len(list) > 0 {
+		if list, _ := readXattrs(parent, e.Name()); len(list) > 0 {
 			t.special[i] = list
 		}
 	}
 	return nil
 }
 
-// readXattrs returns the extended attributes that can be read, as mtree does.
-func readXattrs(dir *rooted.Dir, name string) []layer.Xattr {
+func (t *diskTree) isSpecial(e mtree.Entry) bool {
+	if t.source.Map.Rootless {
+		st := e.Stat()
+		return (st.IsRegular() || st.IsDir()) && st.Perm()&0o400 == 0
+	}
+	return !e.IsRegular() && !e.IsDir()
+}
+
+// readLocked reads the attributes of what its owner may not read, which keep its owner
+// inside the container, after making it readable for the moment if need be.
+func (t *diskTree) readLocked(e mtree.Entry) (err error) {
+	restore, err := t.dir.Unlock(e.Parent().Path())
+	defer func() { err = errors.Join(err, restore()) }()
+	if err != nil {
+		return err
+	}
+	dir, err := t.dir.OpenPath(e.Parent().Path())
+	if err != nil {
+		return err
+	}
+	defer dir.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
+	list, err := readXattrs(dir, e.Name())
+	if errors.Is(err, fs.ErrPermission) {
+		var relock func() error
+		relock, err = dir.Unlock(e.Name())
+		defer func() { err = errors.Join(err, relock()) }()
+		if err != nil {
+			return err
+		}
+		list, _ = readXattrs(dir, e.Name())
+	}
+	t.special[e.Index()] = list
+	return nil
+}
+
+// readXattrs returns the extended attributes that can be read, and an error if there are
+// others.
+func readXattrs(dir *rooted.Dir, name string) ([]layer.Xattr, error) {
 	names, err := dir.Listxattr(name)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	var list []layer.Xattr
 	for _, attr := range names {
-		if value, err := dir.Getxattr(name, attr); err == nil {
-			list = append(list, layer.Xattr{Name: attr, Value: string(value)})
+		value, gerr := dir.Getxattr(name, attr)
+		if gerr != nil {
+			err = gerr
+			continue
 		}
+		list = append(list, layer.Xattr{Name: attr, Value: string(value)})
 	}
-	return list
+	return list, err
+}
+
+// name adds to err which entry it is about.
+func (t *diskTree) name(e mtree.Entry, err error) error {
+	return fmt.Errorf("%s: %s: %w", quote.Name(t.source.Name), quote.Name(e.Path()), err)
 }
 
 func (t *diskTree) inode(e mtree.Entry) (*layer.Inode, error) {
-	f := layer.OnDisk{Stat: e.Stat(), Target: e.Link(), Xattrs: t.special[e.Index()]}
-	for _, x := range e.Xattrs() {
-		f.Xattrs = append(f.Xattrs, layer.Xattr{Name: x.Name, Value: string(x.Value)})
+	f := layer.OnDisk{Stat: e.Stat(), Target: e.Link()}
+	var special bool
+	if f.Xattrs, special = t.special[e.Index()]; !special {
+		for _, x := range e.Xattrs() {
+			f.Xattrs = append(f.Xattrs, layer.Xattr{Name: x.Name, Value: string(x.Value)})
+		}
 	}
 	ino, err := f.Inode(&t.source.Map)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s: %w", quote.Name(t.source.Name), quote.Name(e.Path()), err)
+		return nil, t.name(e, err)
 	}
 	return ino, nil
 }

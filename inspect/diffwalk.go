@@ -183,7 +183,7 @@ func (d *differ) compare(p *diffPair) DiffFields {
 	}
 	set(DiffType, a.Type != b.Type)
 	set(DiffMode, a.Mode != b.Mode && a.Type != layer.Symlink && b.Type != layer.Symlink)
-	if d.keep(p, "") {
+	if d.ownersKnown(p) {
 		set(DiffUID, a.UID != b.UID)
 		set(DiffGID, a.GID != b.GID)
 	}
@@ -207,19 +207,34 @@ func (d *differ) compare(p *diffPair) DiffFields {
 	return f &^ d.opt.Ignore
 }
 
-// keep reports whether both sides can keep the owner, or an extended attribute, of what
-// the path stands for.
-func (d *differ) keep(p *diffPair, xattr string) bool {
-	return d.sides[0].keeps(p.inos[0].Type, xattr) && d.sides[1].keeps(p.inos[1].Type, xattr)
+// ownersKnown reports whether both sides can tell the owner of what they have.
+func (d *differ) ownersKnown(p *diffPair) bool {
+	return d.sides[0].keeps(p.inos[0].Type, "") && d.sides[1].keeps(p.inos[1].Type, "")
 }
 
+// xattrsDiffer compares extended attributes. One that is missing where it could not be kept
+// does not count.
 func (d *differ) xattrsDiffer(p *diffPair) bool {
 	a, b := p.inos[0].Xattrs, p.inos[1].Xattrs
-	if len(a)+len(b) == 0 || slices.Equal(a, b) {
-		return false
+	for len(a) > 0 || len(b) > 0 {
+		switch {
+		case len(b) == 0 || len(a) > 0 && a[0].Name < b[0].Name:
+			if d.sides[1].keeps(p.inos[0].Type, a[0].Name) {
+				return true
+			}
+			a = a[1:]
+		case len(a) == 0 || b[0].Name < a[0].Name:
+			if d.sides[0].keeps(p.inos[1].Type, b[0].Name) {
+				return true
+			}
+			b = b[1:]
+		case a[0].Value != b[0].Value:
+			return true
+		default:
+			a, b = a[1:], b[1:]
+		}
 	}
-	lost := func(x layer.Xattr) bool { return !d.keep(p, x.Name) }
-	return !slices.Equal(slices.DeleteFunc(slices.Clone(a), lost), slices.DeleteFunc(slices.Clone(b), lost))
+	return false
 }
 
 // timesDiffer compares modification times. Between an image and a directory, a fraction
