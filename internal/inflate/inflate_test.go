@@ -227,7 +227,7 @@ func TestSourceInPieces(t *testing.T) {
 		streams = append(streams, deflate(t, want, level)...)
 		streams = append(streams, "end"...)
 	}
-	for first := range len(streams) {
+	for first := range streams {
 		for _, second := range []int{1, 3, 7, 9, 30, len(streams)} {
 			second = min(second, len(streams)-first)
 			z := NewReader(io.MultiReader(bytes.NewReader(streams[:first]), bytes.NewReader(streams[first:first+second]),
