@@ -288,11 +288,11 @@ gives() {
 	whole copy
 	needs_root "to run buildah"
 	needs buildah
-	storage=(--root "$PWD/storage" --runroot "$PWD/runroot" --storage-driver vfs)
-	container=$(buildah "${storage[@]}" from --quiet "oci:$PWD/L:v1") || skip "buildah does not work here"
-	mounted=$(buildah "${storage[@]}" mount "$container")
-	diff -r --no-dereference b "$mounted"
-	buildah "${storage[@]}" rm "$container" >/dev/null
+	storage=(buildah --storage-driver vfs --root "$PWD/storage" --runroot "$PWD/run")
+	container=$("${storage[@]}" from --quiet oci:copy:v1)
+	root=$("${storage[@]}" mount "$container")
+	diff -r --no-dereference b "$root"
+	"${storage[@]}" rm "$container" >/dev/null
 }
 
 @test "a packed Debian runs" {

@@ -34,6 +34,7 @@ type section struct {
 var sections = []section{
 	{"unpack", "Unpack", (*bench).unpack},
 	{"repack", "Repack", (*bench).repack},
+	{"pack", "Pack", (*bench).pack},
 	{"split", "Split and join", (*bench).split},
 	{"images", "Other images", (*bench).images},
 	{"scale", "How cost grows", (*bench).scale},
