@@ -4,6 +4,7 @@ package layout
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -41,7 +42,7 @@ func (b *rawBlob) Read(p []byte) (int, error) {
 		return 0, b.r.failed(err)
 	}
 	n, err := b.r.src.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = b.r.failed(cause(err))
 	}
 	return n, err

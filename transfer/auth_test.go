@@ -303,7 +303,7 @@ func TestPlainHTTP(t *testing.T) {
 			continue
 		}
 		req := httptest.NewRequest(http.MethodGet, "http://"+host+"/v2/", nil)
-		if _, err := w.RoundTrip(req.WithContext(t.Context())); !errors.Is(err, ErrInsecure) {
+		if _, err := w.RoundTrip(req.WithContext(t.Context())); !errors.Is(err, ErrInsecure) { //nolint:bodyclose // there is none
 			t.Errorf("%s: %v", host, err)
 		}
 	}

@@ -171,19 +171,19 @@ func (v *converter) index(ctx context.Context, d ispec.Descriptor, depth int) (i
 		return d, nil
 	}
 	if mediaType == layout.MediaTypeDockerIndex {
-		index.ArtifactType, index.Subject, index.Annotations = "", nil, v.drop(d, index.Annotations)
+		v.drop(d, index.Annotations)
+		index.ArtifactType, index.Subject, index.Annotations = "", nil, nil
 	}
 	index.MediaType, index.SchemaVersion = mediaType, 2
 	return v.put(ctx, mediaType, index)
 }
 
 // drop says that annotations are lost, if there are any.
-func (v *converter) drop(d ispec.Descriptor, annotations map[string]string) map[string]string {
+func (v *converter) drop(d ispec.Descriptor, annotations map[string]string) {
 	if len(annotations) > 0 {
 		v.result.Changed = append(v.result.Changed,
 			fmt.Sprintf("the %d annotations of %s are lost: format docker has none", len(annotations), d.Digest))
 	}
-	return nil
 }
 
 func (v *converter) put(ctx context.Context, mediaType string, doc any) (ispec.Descriptor, error) {
@@ -233,8 +233,8 @@ func (v *converter) image(ctx context.Context, d ispec.Descriptor) (ispec.Descri
 		return d, nil
 	}
 	if mediaType == layout.MediaTypeDockerManifest {
-		manifest.Annotations = v.drop(d, manifest.Annotations)
-		manifest.ArtifactType, manifest.Subject = "", nil
+		v.drop(d, manifest.Annotations)
+		manifest.ArtifactType, manifest.Subject, manifest.Annotations = "", nil, nil
 	}
 	manifest.MediaType, manifest.SchemaVersion, manifest.Config.MediaType = mediaType, 2, configType
 	return v.put(ctx, mediaType, manifest)

@@ -333,7 +333,7 @@ func lie(by int) fault {
 			panic(err)
 		}
 		defer conn.Close()
-		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n",
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n",
 			rec.Header().Get("Content-Type"), rec.Body.Len()+by)
 		_, _ = conn.Write(rec.Body.Bytes())
 		return true

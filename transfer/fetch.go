@@ -94,7 +94,7 @@ func (r *repository) tryManifest(ctx context.Context, reference string, pinned d
 }
 
 // document makes a request that is answered with a document.
-func (r *repository) document(req *http.Request, q *quiet) ([]byte, *http.Response, error) {
+func (r *repository) document(req *http.Request, q *quiet) ([]byte, *answer, error) {
 	// Repeating the request has waits and limits of its own.
 	q.stop()
 	resp, err := r.do(req, http.StatusOK)
@@ -109,7 +109,7 @@ func (r *repository) document(req *http.Request, q *quiet) ([]byte, *http.Respon
 var errBroken = errors.New("the connection broke")
 
 // readDocument reads the whole of an answer, up to the limit for documents.
-func readDocument(resp *http.Response) ([]byte, error) {
+func readDocument(resp *answer) ([]byte, error) {
 	defer resp.Body.Close() //nolint:errcheck // it was only read from
 	tooLarge := errorf(layout.ErrTooLarge, "larger than the limit of %d bytes", layout.DefaultMaxDocument)
 	if resp.ContentLength > layout.DefaultMaxDocument {
@@ -127,7 +127,7 @@ func readDocument(resp *http.Response) ([]byte, error) {
 
 // identify makes the descriptor of a manifest that was fetched. Its digest is that of
 // its bytes, whatever the registry says, which must be the same.
-func identify(resp *http.Response, data []byte, pinned digest.Digest) (ispec.Descriptor, error) {
+func identify(resp *answer, data []byte, pinned digest.Digest) (ispec.Descriptor, error) {
 	var none ispec.Descriptor
 	d := ispec.Descriptor{Size: int64(len(data)), Digest: digest.FromBytes(data)}
 	for what, want := range map[string]digest.Digest{
@@ -195,7 +195,7 @@ func (s *registrySource) Open(ctx context.Context, d ispec.Descriptor, offset in
 		return io.NopCloser(bytes.NewReader(data[min(offset, int64(len(data))):])), nil
 	}
 	b := &blobReader{r: s.repository, ctx: ctx, desc: d, at: offset, pause: s.web.pauser()}
-	if err := b.open(); err != nil {
+	if err := b.open(); err != nil { //nolint:contextcheck // it has ctx, for as long as it is read
 		return nil, b.failed(err)
 	}
 	return b, nil
@@ -235,7 +235,7 @@ func (b *blobReader) open() error {
 	return nil
 }
 
-func (b *blobReader) request(ctx context.Context, q *quiet) (*http.Response, error) {
+func (b *blobReader) request(ctx context.Context, q *quiet) (*answer, error) {
 	req, err := newRequest(ctx, http.MethodGet, b.r.url("blobs", b.desc.Digest.String()), http.NoBody)
 	if err != nil {
 		return nil, err
@@ -265,7 +265,7 @@ func (b *blobReader) request(ctx context.Context, q *quiet) (*http.Response, err
 
 // accept looks whether the answer is to what was asked, and goes to the place in it
 // where the rest begins.
-func (b *blobReader) accept(resp *http.Response) error {
+func (b *blobReader) accept(resp *answer) error {
 	want := b.desc.Size - b.at
 	skip := int64(0)
 	if resp.StatusCode == http.StatusPartialContent {

@@ -36,9 +36,14 @@ func TestMain(m *testing.M) {
 		// Nothing that goes to this machine may take a way round.
 		"HTTP_PROXY": "http://192.0.2.1:1", "HTTPS_PROXY": "http://192.0.2.1:1", "NO_PROXY": "",
 	} {
-		os.Setenv(name, value)
+		if err := os.Setenv(name, value); err != nil {
+			log.Fatal(err)
+		}
 	}
-	os.Unsetenv("REGISTRY_AUTH_FILE") // which docker-registry takes for a part of its configuration
+	// docker-registry would take it for a part of its configuration.
+	if err := os.Unsetenv("REGISTRY_AUTH_FILE"); err != nil {
+		log.Fatal(err)
+	}
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)

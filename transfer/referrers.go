@@ -184,7 +184,7 @@ func scanSubjects(ctx context.Context, l *layout.Layout) (map[digest.Digest][]is
 
 // putReferrers implements referrerDestination: they become entries of index.json without
 // a ref, which other programs find, too.
-func (t *layoutDestination) putReferrers(_ context.Context, _ digest.Digest, list []ispec.Descriptor) error {
+func (t *layoutDestination) putReferrers(_ context.Context, _ digest.Digest, list []ispec.Descriptor) error { //nolint:unparam // registries can fail
 	t.untagged = append(t.untagged, list...)
 	return nil
 }

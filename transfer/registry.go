@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
@@ -93,7 +94,7 @@ func (r *repository) url(parts ...string) string {
 
 // do makes a request. If its answer has none of the statuses it is an error, and its body
 // closed; otherwise the caller closes it.
-func (r *repository) do(req *http.Request, statuses ...int) (*http.Response, error) {
+func (r *repository) do(req *http.Request, statuses ...int) (*answer, error) {
 	client, err := r.connect(req.Context())
 	if err != nil {
 		if req.Body != nil {
@@ -101,17 +102,28 @@ func (r *repository) do(req *http.Request, statuses ...int) (*http.Response, err
 		}
 		return nil, err
 	}
-	resp, err := client.Do(req)
+	resp, err := client.Do(req) //nolint:bodyclose // the caller closes it, or discard does
 	if err != nil {
 		return nil, r.explain(err)
 	}
-	for _, status := range statuses {
-		if resp.StatusCode == status {
-			return resp, nil
-		}
+	a := &answer{
+		StatusCode: resp.StatusCode, Header: resp.Header, ContentLength: resp.ContentLength,
+		Body: resp.Body, URL: resp.Request.URL,
 	}
-	defer discard(resp.Body)
-	return nil, answered(resp)
+	if slices.Contains(statuses, a.StatusCode) {
+		return a, nil
+	}
+	defer discard(a.Body)
+	return nil, a.failure()
+}
+
+// answer is what a registry has answered.
+type answer struct {
+	StatusCode    int
+	Header        http.Header
+	ContentLength int64 // of Body in bytes; -1 if not known
+	Body          io.ReadCloser
+	URL           *url.URL // after all redirections
 }
 
 func newRequest(ctx context.Context, method, address string, body io.Reader) (*http.Request, error) {
@@ -157,9 +169,9 @@ func DeniedHost(err error) string {
 // maxErrorBody limits what is read of an answer that tells of an error, in bytes.
 const maxErrorBody = 64 << 10
 
-// answered makes an error of an answer.
-func answered(resp *http.Response) error {
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+// failure makes an error of an answer.
+func (a *answer) failure() error {
+	data, err := io.ReadAll(io.LimitReader(a.Body, maxErrorBody))
 	if err != nil {
 		data = nil
 	}
@@ -167,7 +179,7 @@ func answered(resp *http.Response) error {
 		Errors []transport.Diagnostic `json:"errors"`
 	}
 	_ = json.Unmarshal(data, &body) // what is no JSON says nothing
-	return newStatusError(resp.Request.URL.Host, resp.StatusCode, body.Errors)
+	return newStatusError(a.URL.Host, a.StatusCode, body.Errors)
 }
 
 func newStatusError(host string, status int, list []transport.Diagnostic) error {

@@ -162,7 +162,9 @@ func peers(t *testing.T, r *realRegistry, config string) map[string]peer {
 			return exec.CommandContext(t.Context(), skopeo, args...)
 		}
 		found["skopeo"] = peer{
-			push: func(layout, ref, where string) *exec.Cmd { return run("dest", "oci:"+layout+":"+ref, "docker://"+where) },
+			push: func(layout, ref, where string) *exec.Cmd {
+				return run("dest", "oci:"+layout+":"+ref, "docker://"+where)
+			},
 			pull: func(where, layout, ref string) *exec.Cmd { return run("src", "docker://"+where, "oci:"+layout+":"+ref) },
 		}
 	} else {

@@ -62,17 +62,17 @@ func (r *repository) tagsPage(ctx context.Context, address string) ([]string, st
 
 // nextPage returns where a list goes on (distribution-spec, "Listing Tags"), and nothing
 // at its end. It must be at the same host.
-func nextPage(resp *http.Response) (string, error) {
+func nextPage(resp *answer) (string, error) {
 	link := resp.Header.Get("Link")
 	target, params, ok := strings.Cut(strings.TrimPrefix(link, "<"), ">")
 	if !ok || !strings.Contains(params, `rel="next"`) && !strings.Contains(params, "rel=next") {
 		return "", nil
 	}
-	next, err := resp.Request.URL.Parse(target)
-	if err != nil || next.Host != resp.Request.URL.Host {
+	next, err := resp.URL.Parse(target)
+	if err != nil || next.Host != resp.URL.Host {
 		return "", errorf(ErrUnavailable, "the registry's list goes on at what is no URL of its own")
 	}
-	if next.String() == resp.Request.URL.String() {
+	if next.String() == resp.URL.String() {
 		return "", errorf(ErrUnavailable, "the registry's list has no end")
 	}
 	return next.String(), nil

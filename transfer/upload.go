@@ -159,9 +159,9 @@ func (u *upload) start(ctx context.Context) (done bool, err error) {
 	}
 	discard(resp.Body)
 	if resp.StatusCode == http.StatusCreated {
-		u.registryDestination.mu.Lock()
+		u.mu.Lock()
 		u.mounted[u.desc.Digest] = true
-		u.registryDestination.mu.Unlock()
+		u.mu.Unlock()
 		return true, nil
 	}
 	u.at = 0
@@ -169,7 +169,7 @@ func (u *upload) start(ctx context.Context) (done bool, err error) {
 }
 
 // follow notes down where the next request of the session goes.
-func (u *upload) follow(resp *http.Response) error {
+func (u *upload) follow(resp *answer) error {
 	location := resp.Header.Get("Location")
 	if location == "" {
 		if u.session != "" {
@@ -177,7 +177,7 @@ func (u *upload) follow(resp *http.Response) error {
 		}
 		return errorf(ErrUnavailable, "the registry does not say where to send it")
 	}
-	next, err := resp.Request.URL.Parse(location)
+	next, err := resp.URL.Parse(location)
 	if err != nil {
 		return errorf(ErrUnavailable, "the registry says where to send it by what is no URL")
 	}
@@ -250,7 +250,7 @@ func (u *upload) send(ctx context.Context, method string, statuses ...int) error
 }
 
 // finish looks at the answer to a request of the session.
-func (u *upload) finish(resp *http.Response, err error) error {
+func (u *upload) finish(resp *answer, err error) error {
 	if errors.Is(err, layout.ErrNotFound) || isStatus(err, http.StatusRequestedRangeNotSatisfiable) {
 		u.session = ""
 		return as(errSession, err)
