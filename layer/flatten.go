@@ -10,6 +10,8 @@ import (
 	"io"
 	"slices"
 	"time"
+
+	"github.com/shale-oci/shale/internal/limit"
 )
 
 // Flat writes a merged tree, or what makes it differ from the tree of some of its
@@ -159,7 +161,7 @@ func (f *Flat) Put(ino *Inode, body io.Reader) error {
 
 // file writes the entry of a file with its content.
 func (f *Flat) file(n *Node, body io.Reader) error {
-	if err := f.tw.WriteHeader(f.header(n)); err != nil {
+	if err := f.writeHeader(f.header(n)); err != nil {
 		return err
 	}
 	return f.copy(f.tw, body)
@@ -331,7 +333,21 @@ func (f *Flat) entry(n *Node) error {
 	if g := f.groups[n.inode]; g != nil && g.names[0] != n {
 		return f.link(n, g.names[0])
 	}
-	return f.tw.WriteHeader(f.header(n))
+	return f.writeHeader(f.header(n))
+}
+
+// writeHeader refuses a header that readers would refuse for its size. What a layer says
+// in a short one may need a long one here: the name may have led through links.
+func (f *Flat) writeHeader(hdr *tar.Header) error {
+	const record = 32 // bytes that a record has besides its key and its value, and the short ones
+	extended := len(hdr.Name) + len(hdr.Linkname) + 8*record
+	for key, value := range hdr.PAXRecords {
+		extended += len(key) + len(value) + record
+	}
+	if err := limit.Check("", "bytes in the extended header", int64(extended), DefaultMaxHeader); err != nil {
+		return err
+	}
+	return f.tw.WriteHeader(hdr)
 }
 
 // link writes n as a hardlink to target. The entry says of the file what the
@@ -340,7 +356,7 @@ func (f *Flat) link(n, target *Node) error {
 	hdr := f.header(n)
 	hdr.Typeflag, hdr.Linkname, hdr.Size = tar.TypeLink, target.Path(), 0
 	hdr.Devmajor, hdr.Devminor = 0, 0
-	return f.tw.WriteHeader(hdr)
+	return f.writeHeader(hdr)
 }
 
 // header describes a node.

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/stack"
 	"github.com/shale-oci/shale/test/ocitest"
 )
@@ -171,5 +172,30 @@ func TestFlattenRoot(t *testing.T) {
 				t.Errorf("%d entries, with %d for the root", got, len(root))
 			}
 		}
+	}
+}
+
+// TestFlattenHeader: an entry whose header would be too long for readers, other than in
+// the layer that it is from, is refused.
+func TestFlattenHeader(t *testing.T) {
+	deep := strings.Repeat(strings.Repeat("d", 250)+"/", 16)
+	var dirs []ocitest.Entry
+	for n := range 16 {
+		dirs = append(dirs, ocitest.Dir(deep[:251*(n+1)-1], 0o755))
+	}
+	file := ocitest.File("link/file", "x", 0o644)
+	for n := range 16 {
+		size := 64 << 10
+		if n == 15 {
+			size -= 4000
+		}
+		file = file.Xattr("user."+string(rune('a'+n)), strings.Repeat("v", size))
+	}
+	s := image(t, ocitest.Layer(append(dirs, ocitest.Symlink("link", deep), file)...))
+	var flat bytes.Buffer
+	err := s.Flatten(t.Context(), &flat, s.All(), stack.FlattenOptions{})
+	var entry *layer.EntryError
+	if !errors.As(err, &entry) || !strings.Contains(err.Error(), "extended header") {
+		t.Errorf("got %v", err)
 	}
 }
