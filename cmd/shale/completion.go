@@ -68,7 +68,7 @@ const (
 // kindOf returns how the value of a flag is completed, by what its help text calls it.
 func kindOf(f manualFlag) valueKind {
 	switch {
-	case f.value == "path[:tag]":
+	case f.value == "path[:tag]", f.value == "source":
 		return imageValue
 	case f.value == "directory" && f.names[0] != "config.workingdir", f.names[0] == "layout":
 		return directoryValue
