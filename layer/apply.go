@@ -85,7 +85,8 @@ type ApplyOptions struct {
 // Apply applies one more layer, the plain tar stream r, and tells sink what
 // that does. Entries are applied strictly in order. Apply reads up to the end
 // of the archive, which is two blocks of zeros or, as with other tools, the end
-// of r between two entries; what follows the archive is left unread. An error
+// of r between two entries; what follows the archive is left unread. If r is a
+// [Stream], contents are hashed together with it where digests are wanted. An error
 // about an entry is an [EntryError], and leaves tree and sink in the middle.
 //
 // Names are taken relative to the root, as by tar after chroot: a leading slash
@@ -95,7 +96,7 @@ func (t *Tree) Apply(ctx context.Context, r io.Reader, sink Sink, opt ApplyOptio
 	if opt.Budget == nil {
 		opt.Budget = Limits{}.Budget(0)
 	}
-	a := applier{tree: t, sink: sink, opt: opt}
+	a := applier{tree: t, sink: sink, opt: opt, contents: newContents(r, sink)}
 	tr := tar.NewReader(r)
 	for {
 		if err := ctx.Err(); err != nil {
@@ -129,12 +130,13 @@ func (t *Tree) Apply(ctx context.Context, r io.Reader, sink Sink, opt ApplyOptio
 }
 
 type applier struct {
-	tree    *Tree
-	sink    Sink
-	opt     ApplyOptions
-	count   int
-	last    string
-	ignored map[string]int // entries per xattr that was left out
+	tree     *Tree
+	sink     Sink
+	opt      ApplyOptions
+	contents contents
+	count    int
+	last     string
+	ignored  map[string]int // entries per xattr that was left out
 }
 
 func (a *applier) entry(hdr *tar.Header, body io.Reader) error {
@@ -168,7 +170,9 @@ func (a *applier) entry(hdr *tar.Header, body io.Reader) error {
 	if err != nil {
 		return err
 	}
-	return a.tree.put(name, ino, body, a.sink, a.opt.KeepDirlinks)
+	return a.contents.pass(hdr, ino, body, func(body io.Reader) error {
+		return a.tree.put(name, ino, body, a.sink, a.opt.KeepDirlinks)
+	})
 }
 
 // checkNames refuses names that no file can have, before they are taken apart.

@@ -79,6 +79,9 @@ func NewDisk(root *rooted.Dir, opt DiskOptions) (*Disk, error) {
 	return d, nil
 }
 
+// wantDigests has Apply fill in the digests of files.
+func (d *Disk) wantDigests() {}
+
 // dropInheritedACLs removes the access lists that a new directory got from its
 // parent's default one, which its entries would get too.
 func dropInheritedACLs(root *rooted.Dir) error {

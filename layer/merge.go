@@ -3,10 +3,8 @@
 package layer
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"strings"
 
@@ -24,8 +22,7 @@ type Sink interface {
 	// Update is called when a directory that was there got new metadata.
 	Update(n *Node) error
 	// Put is called for a new inode that is not a directory. The content of a
-	// regular file is body, of exactly n.Inode().Size bytes; its Digest may be
-	// filled in.
+	// regular file is body, of exactly n.Inode().Size bytes.
 	Put(n *Node, body io.Reader) error
 	// Link is called when n became one more name for target's inode.
 	Link(n, target *Node) error
@@ -51,28 +48,23 @@ func (discard) Remove(*Node) error { return nil }
 // NewDigests returns a sink for those who want the tree, and the digests of what
 // its files contain. It is for one tree at a time.
 func NewDigests() Sink {
-	return &digests{hash: sha256.New(), buf: make([]byte, 64<<10)}
+	return &digests{buf: make([]byte, 64<<10)}
 }
 
 type digests struct {
 	discard
-	hash hash.Hash
-	buf  []byte
+	buf []byte
 }
 
+func (d *digests) wantDigests() {}
+
 func (d *digests) Put(n *Node, body io.Reader) error {
-	ino := n.inode
-	if ino.Type != Regular || ino.HasDigest {
+	if n.inode.Type != Regular {
 		return nil
 	}
-	d.hash.Reset()
-	// Without the wrappers, io.CopyBuffer would not use the buffer.
-	if _, err := io.CopyBuffer(struct{ io.Writer }{d.hash}, struct{ io.Reader }{body}, d.buf); err != nil {
-		return err
-	}
-	d.hash.Sum(ino.Digest[:0])
-	ino.HasDigest = true
-	return nil
+	// Without the wrapper, io.CopyBuffer would not use the buffer.
+	_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{body}, d.buf)
+	return err
 }
 
 // Errors of entries that cannot be applied.

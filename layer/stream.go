@@ -13,6 +13,8 @@ import (
 	"sync"
 
 	digest "github.com/opencontainers/go-digest"
+
+	"github.com/shale-oci/shale/internal/sha256pair"
 )
 
 // ErrDiffID is returned when a layer's content is not what the image's config
@@ -38,13 +40,16 @@ type StreamOptions struct {
 	Warn func(msg string)
 }
 
-// Stream is a layer blob read as plain tar. Reading the blob, decompressing it
-// and hashing the content each run ahead in a goroutine of their own, so that
-// whoever reads the stream only waits for the slowest of them.
+// Stream is a layer blob read as plain tar. Reading the blob and decompressing it
+// each run ahead in a goroutine of their own, so that whoever reads the stream only
+// waits for the slower of them. What is read is hashed on the way out, where it can
+// be hashed for somebody else at once.
 type Stream struct {
-	out    *readAhead // the content, hashed
+	out    *readAhead // the content
 	diffID digest.Digest
 	hash   hash.Hash
+	second hash.Hash // of what Tee was called with, or nil
+	both   sha256pair.Writer
 	stages []*readAhead
 	closer io.Closer
 }
@@ -61,7 +66,7 @@ func NewStream(ctx context.Context, blob io.Reader, opt StreamOptions) (*Stream,
 	default:
 		return nil, fmt.Errorf("diffID %q: %w", opt.DiffID, digest.ErrDigestUnsupported)
 	}
-	raw := s.stage(ctx, blob, nil)
+	raw := s.stage(ctx, blob)
 	plain, err := NewReader(raw, opt.Compression, opt.Warn)
 	if err != nil {
 		s.Close()
@@ -72,23 +77,36 @@ func NewStream(ctx context.Context, blob io.Reader, opt StreamOptions) (*Stream,
 	}
 	plain = &metered{plain, opt.Budget}
 	s.closer = plain
-	s.out = s.stage(ctx, plain, s.hash)
+	s.out = s.stage(ctx, plain)
 	return s, nil
 }
 
-func (s *Stream) stage(ctx context.Context, r io.Reader, h hash.Hash) *readAhead {
-	ra := newReadAhead(ctx, r, h)
+func (s *Stream) stage(ctx context.Context, r io.Reader) *readAhead {
+	ra := newReadAhead(ctx, r)
 	s.stages = append(s.stages, ra)
 	return ra
 }
 
 // Read reads the plain tar stream.
-func (s *Stream) Read(p []byte) (int, error) { return s.out.Read(p) }
+func (s *Stream) Read(p []byte) (int, error) {
+	n, err := s.out.Read(p)
+	if s.second != nil {
+		s.both.Write(s.hash, s.second, p[:n])
+	} else {
+		s.hash.Write(p[:n]) // never fails
+	}
+	return n, err
+}
+
+// Tee adds what is read from now on to h as well, until Tee is called with nil. Two
+// sums of SHA-256 cost little more than one that way.
+func (s *Stream) Tee(h hash.Hash) { s.second = h }
 
 // Finish reads what is left after the archive's end and checks the digest of
 // the whole.
 func (s *Stream) Finish() error {
-	if _, err := io.Copy(io.Discard, s.out); err != nil {
+	s.Tee(nil)
+	if _, err := io.Copy(io.Discard, s); err != nil {
 		return err
 	}
 	if got := s.Sum(); got != s.diffID {
@@ -118,9 +136,7 @@ func (s *Stream) Close() {
 	}
 }
 
-// readAhead reads a reader in a goroutine, a few chunks ahead of its own
-// reader. If it has a hash, another goroutine feeds it with the chunks as they
-// pass.
+// readAhead reads a reader in a goroutine, a few chunks ahead of its own reader.
 type readAhead struct {
 	full    chan chunk
 	free    chan []byte
@@ -137,7 +153,7 @@ type chunk struct {
 	err error
 }
 
-func newReadAhead(ctx context.Context, r io.Reader, h hash.Hash) *readAhead {
+func newReadAhead(ctx context.Context, r io.Reader) *readAhead {
 	ra := &readAhead{
 		full: make(chan chunk, chunkCount),
 		free: make(chan []byte, chunkCount),
@@ -146,16 +162,11 @@ func newReadAhead(ctx context.Context, r io.Reader, h hash.Hash) *readAhead {
 	for range chunkCount {
 		ra.free <- nil // made when first needed: small layers need few
 	}
-	out := ra.full
-	if h != nil {
-		out = make(chan chunk, chunkCount)
-		ra.running.Go(func() { ra.hash(out, h) })
-	}
-	ra.running.Go(func() { ra.read(ctx, r, out) })
+	ra.running.Go(func() { ra.read(ctx, r) })
 	return ra
 }
 
-func (ra *readAhead) read(ctx context.Context, r io.Reader, out chan<- chunk) {
+func (ra *readAhead) read(ctx context.Context, r io.Reader) {
 	for {
 		var c chunk
 		select {
@@ -167,33 +178,14 @@ func (ra *readAhead) read(ctx context.Context, r io.Reader, out chan<- chunk) {
 			c.buf = make([]byte, chunkSize)
 		}
 		c.n, c.err = fill(ctx, r, c.buf)
-		if !ra.pass(c, out) {
-			return
-		}
-	}
-}
-
-func (ra *readAhead) hash(in <-chan chunk, h hash.Hash) {
-	for {
 		select {
-		case c := <-in:
-			h.Write(c.buf[:c.n]) // never fails
-			if !ra.pass(c, ra.full) {
-				return
-			}
+		case ra.full <- c:
 		case <-ra.quit:
 			return
 		}
-	}
-}
-
-// pass sends c on, and reports whether there may be more after it.
-func (ra *readAhead) pass(c chunk, out chan<- chunk) bool {
-	select {
-	case out <- c:
-		return c.err == nil
-	case <-ra.quit:
-		return false
+		if c.err != nil {
+			return
+		}
 	}
 }
 
@@ -230,7 +222,7 @@ func (ra *readAhead) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// stop tells the goroutines to end as soon as what they are doing is done.
+// stop tells the goroutine to end as soon as what it is doing is done.
 func (ra *readAhead) stop() {
 	if !ra.stopped {
 		ra.stopped = true

@@ -3,7 +3,6 @@
 package layer
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -171,7 +170,6 @@ func (d *Disk) write(j *job) (err error) {
 	case j.placeholder:
 		return d.finishPlaceholder(fd, ino)
 	case j.pieces == nil:
-		ino.Digest = sha256.Sum256(j.body)
 		err = writeFull(fd, j.body)
 	default:
 		err = writePieces(fd, j.pieces, ino)
@@ -179,18 +177,15 @@ func (d *Disk) write(j *job) (err error) {
 	if err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
-	ino.HasDigest = true
 	return d.setByFd(fd, ino)
 }
 
 // writePieces writes a file as its pieces come, and leaves holes where it is
 // zero.
 func writePieces(fd int, pieces <-chan []byte, ino *Inode) error {
-	h := sha256.New()
 	var off int64
 	hole := false
 	for buf := range pieces {
-		h.Write(buf) // never fails
 		for part := buf; len(part) > 0; {
 			p := part[:min(len(part), holeSize)]
 			part = part[len(p):]
@@ -213,7 +208,6 @@ func writePieces(fd int, pieces <-chan []byte, ino *Inode) error {
 			return err
 		}
 	}
-	h.Sum(ino.Digest[:0])
 	return nil
 }
 

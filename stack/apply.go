@@ -5,6 +5,7 @@ package stack
 import (
 	"context"
 	"fmt"
+	"hash"
 	"io"
 	"sync/atomic"
 
@@ -203,3 +204,6 @@ func (m *meter) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Tee is that of layer.Stream.
+func (m *meter) Tee(h hash.Hash) { m.src.stream.Tee(h) }
