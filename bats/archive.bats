@@ -208,9 +208,9 @@ only_untagged() {
 	cp layer.tar old/1/layer.tar
 	ln -s ../1/layer.tar old/2/layer.tar
 	echo 1.0 | tee old/1/VERSION >old/2/VERSION
-	config layout one | jq -c '.rootfs.diff_ids += .rootfs.diff_ids' >config
-	hex=$(sha256sum <config | cut -d' ' -f1)
-	mv config "old/$hex.json"
+	config layout one | jq -c '.rootfs.diff_ids += .rootfs.diff_ids' >twice
+	hex=$(sha256sum <twice | cut -d' ' -f1)
+	mv twice "old/$hex.json"
 	config=$hex.json jq -nc '[{Config: env.config, RepoTags: ["old:1"], Layers: ["1/layer.tar", "2/layer.tar"]}]' >old/manifest.json
 	tar --create --file old.tar --directory old .
 	works copy docker-archive:old.tar back:old
@@ -294,7 +294,7 @@ only_untagged() {
 			sleep "0.0$round"
 			kill -KILL $pid 2>/dev/null || true
 			wait $pid || true
-			[ "$(ls -A out | wc -l)" -eq 2 ] || fail "left behind: $(ls -A out)"
+			[ "$(ls -A out)" = "$(printf 'd.tar\no.tar')" ] || fail "left behind: $(ls -A out)"
 			file=${kind#*:}
 			file=${file%%:*}
 			run "$SHALE" tags "${kind%%:*}:$file"

@@ -325,7 +325,7 @@ _shale_value() {
 	'shale insert max-depth') values=':any' ;;
 	'shale unpack image') values=':image' ;;
 	'shale unpack platform') values=':any' ;;
-	'shale unpack from') values=':any' ;;
+	'shale unpack from') values=':image' ;;
 	'shale unpack cert-dir') values=':directories' ;;
 	'shale unpack uid-map') values=':any' ;;
 	'shale unpack gid-map') values=':any' ;;

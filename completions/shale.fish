@@ -200,7 +200,7 @@ complete -c shale -n '__shale_is shale insert' -l compress -x -a 'auto none gzip
 complete -c shale -n '__shale_is shale unpack' -l keep-dirlinks -d 'leave symbolic links to directories alone where a layer has a directory'
 complete -c shale -n '__shale_is shale unpack' -l image -x -a '(__shale_images)' -d 'the image, as path[:tag]: the path of a layout, and a tag in it, latest by default'
 complete -c shale -n '__shale_is shale unpack' -l platform -x -d 'the os/arch[/variant] whose image is meant; by default this machine\'s, if the tag is that of several images'
-complete -c shale -n '__shale_is shale unpack' -l from -x -d 'the image, in place of --image, from anywhere: a source as shale copy takes it'
+complete -c shale -n '__shale_is shale unpack' -l from -x -a '(__shale_images)' -d 'the image, in place of --image, from anywhere: a source as shale copy takes it'
 complete -c shale -n '__shale_is shale unpack' -l cert-dir -x -a '(__fish_complete_directories)' -d 'trust the *.crt in a directory, and use the client certificates *.cert and *.key there'
 complete -c shale -n '__shale_is shale unpack' -l insecure -d 'do not check the certificates of the registries that are named, and speak plain HTTP to them if need be; --insecure=HOST means only that one'
 complete -c shale -n '__shale_is shale unpack' -l uid-map -x -d 'a map of user IDs, as container:host[:size]'
