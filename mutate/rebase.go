@@ -21,7 +21,8 @@ import (
 type RebaseOptions struct {
 	// Old is the image that this one was built on: see [Image.Seam].
 	Old *Image
-	// New is what takes its place. It may be in another layout.
+	// New is what takes its place. It may be in another layout. The annotation
+	// org.opencontainers.image.base.digest will be its digest.
 	New *Image
 	// Name is the reference of the new base, for the annotation
 	// org.opencontainers.image.base.name. Empty leaves that as it is.
@@ -82,7 +83,10 @@ func (i *Image) rebase(ctx context.Context, opt RebaseOptions) error {
 		return err
 	}
 	m.Annotations = maps.Clone(m.Annotations)
-	annotate(&m.Annotations, ispec.AnnotationBaseImageDigest, opt.New.target.Digest.String())
+	delete(m.Annotations, ispec.AnnotationBaseImageDigest)
+	if d := opt.New.target.Digest; d != "" { // it has been committed
+		annotate(&m.Annotations, ispec.AnnotationBaseImageDigest, d.String())
+	}
 	if opt.Name != "" {
 		annotate(&m.Annotations, ispec.AnnotationBaseImageName, opt.Name)
 	}
