@@ -135,7 +135,7 @@ _shale_command() {
 		flags='--image --platform --cert-dir --insecure --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale stat')
-		flags='--json --image --platform --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--json --image --platform --files --layer --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale verify')
 		flags='--json --layout --image --platform --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -258,6 +258,13 @@ _shale_value() {
 	'shale remove max-depth') values=':any' ;;
 	'shale stat image') values=':image' ;;
 	'shale stat platform') values=':any' ;;
+	'shale stat layer') values=':any' ;;
+	'shale stat max-bytes') values=':any' ;;
+	'shale stat max-entries') values=':any' ;;
+	'shale stat max-ratio') values=':any' ;;
+	'shale stat max-xattr-size') values=':any' ;;
+	'shale stat max-header-size') values=':any' ;;
+	'shale stat max-metadata-size') values=':any' ;;
 	'shale stat log') values='debug info warn error fatal' ;;
 	'shale stat progress') values='auto plain json none' ;;
 	'shale stat max-index-size') values=':any' ;;

@@ -14,6 +14,8 @@ import (
 func (a *app) statCommand() *cli.Command {
 	var (
 		image  imageFlag
+		files  filesFlags
+		limits limitFlags
 		asJSON bool
 	)
 	return a.command(command{
@@ -21,17 +23,24 @@ func (a *app) statCommand() *cli.Command {
 		usage: "show what an image consists of",
 		details: "Shows the manifest, the config and the history of an image. If the tag is that of several\n" +
 			"images, and --platform does not say which is meant, shows the index and the platforms.\n" +
+			"With --files, lists what the image contains, or one of its layers: for each name the layer\n" +
+			"that it comes from, and how many bytes of lower layers it hides, which are wasted.\n" +
 			"The plain form is for people and may change; programs use --json, whose form stays.",
 		examples: []string{
 			"shale stat --image images:app",
 			"shale stat --json --image images:app | jq -r '.history[].created_by'",
 			"shale stat --image images:app --platform linux/arm64",
+			"shale stat --image images:app --files --layer 2",
+			"shale stat --image images:app --files --json | jq '.files | max_by(.shadows)'",
 		},
-		groups: []flagGroup{&image},
+		groups: []flagGroup{&image, &files, &limits},
 		flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Destination: &asJSON, Usage: "print one line of JSON"},
 		},
 		run: func(ctx context.Context, _ []string) error {
+			if files.on {
+				return a.statFiles(ctx, image, files, limits, asJSON)
+			}
 			var (
 				s     *inspect.ImageStat
 				index *inspect.IndexStat
