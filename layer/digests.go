@@ -48,7 +48,7 @@ func (t *Tree) Digests() *Digests {
 		d.nodes = append(d.nodes, c)
 	}
 	add(t.root)
-	for i := 0; i < len(todo); i++ {
+	for i := range t.entries {
 		kids := todo[i].Children()
 		d.nodes[i].first, d.nodes[i].count = int32(len(d.nodes)), int32(len(kids))
 		for _, c := range kids {
