@@ -50,6 +50,7 @@ rebased() {
 	[ "$(cat bundle/rootfs/app/hard)" = 2 ]
 	[ ! -e bundle/rootfs/etc/old ]
 	whole L
+	works verify --layout L
 	only_blobs L
 	"$UMOCI" unpack "${ROOTLESS[@]}" --image L:new umoci
 	diff -r --no-dereference bundle/rootfs umoci/rootfs

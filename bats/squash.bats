@@ -58,6 +58,7 @@ same() {
 	done
 	whole L
 	only_blobs L
+	works verify --layout L
 }
 
 @test "squash makes one layer of all" {

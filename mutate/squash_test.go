@@ -3,6 +3,7 @@
 package mutate
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -322,6 +323,11 @@ func TestSquashDamage(t *testing.T) {
 	}
 	if after := files(t, l); !slices.Equal(before, after) {
 		t.Errorf("there are new files: %v", after)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := i.Squash(ctx, SquashOptions{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
 	}
 	j := writeImage(t, l, "v2", ocitest.Image{Layers: layersNamed("a", "b"), Edit: func(c *ispec.Image, _ *ispec.Manifest) {
 		c.RootFS.DiffIDs = c.RootFS.DiffIDs[:1]

@@ -68,6 +68,12 @@ func TestFlattenSorted(t *testing.T) {
 		if !slices.IsSorted(names) {
 			t.Fatalf("seed %d: not sorted: %q", seed, names)
 		}
+		// A layer for the top of others can be sorted, too.
+		flat.Reset()
+		must(t, s.Flatten(t.Context(), &flat, stack.Range{From: 1, To: 3}, opt))
+		if want, got := facts(apply(t, layers...)), facts(apply(t, layers[0], flat.Bytes())); !reflect.DeepEqual(got, want) {
+			t.Fatalf("seed %d, upper layers: %s\n%s", seed, difference(want, got), made)
+		}
 		left, err := os.ReadDir(temp)
 		must(t, err)
 		if len(left) > 0 {
