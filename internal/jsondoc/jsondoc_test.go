@@ -71,6 +71,7 @@ func TestUnmarshal(t *testing.T) {
 		{"null element", `{"many":[null]}`, "element 0 is not a JSON object"},
 		{"wrong type", `{"name":1}`, "member name is of the wrong type: number"},
 		{"control bytes", `{"one":{"id":"x","\u001bId":1, "I\u001bD":3,"ID":2}}`, "member ID must be written id"},
+		{"control bytes in a time", `{"when":"2000-01-01T00:` + "\x7f" + `:00Z"}`, `"2000-01-01T00:\x7f:00Z" is not a time`},
 		{"not an object inside", `{"one":[]}`, "member one is of the wrong type: array"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"time"
 
 	"github.com/shale-oci/shale/internal/limit"
 	"github.com/shale-oci/shale/internal/quote"
@@ -85,6 +86,10 @@ func describe(err error) error {
 	var te *json.UnmarshalTypeError
 	if errors.As(err, &te) {
 		return fmt.Errorf("member %s is of the wrong type: %s", quote.Name(te.Field), te.Value)
+	}
+	var pe *time.ParseError
+	if errors.As(err, &pe) { // which repeats the text, and escapes not all of it
+		return fmt.Errorf("%s is not a time", quote.Name(pe.Value))
 	}
 	return err
 }
