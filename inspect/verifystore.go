@@ -3,6 +3,7 @@
 package inspect
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -69,11 +70,20 @@ func (s *store) readFile(name string, most int64) ([]byte, error) {
 		return nil, withoutPath(err)
 	}
 	defer f.Close() //nolint:errcheck // it was only read from
-	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	info, err := f.Stat()
 	if err == nil {
-		err = limit.Check(limit.Index, "bytes or more", int64(len(data)), most)
+		err = limit.Check(limit.Index, "bytes", info.Size(), most)
 	}
-	return data, withoutPath(err)
+	if err != nil {
+		return nil, withoutPath(err)
+	}
+	// In a buffer that is large enough from the beginning: growing one takes as much
+	// again.
+	data := bytes.NewBuffer(make([]byte, 0, info.Size()+bytes.MinRead))
+	if _, err = data.ReadFrom(io.LimitReader(f, most+1)); err == nil {
+		err = limit.Check(limit.Index, "bytes or more", int64(data.Len()), most)
+	}
+	return data.Bytes(), withoutPath(err)
 }
 
 // maxLayoutFile is the size limit of the oci-layout file, in bytes.
