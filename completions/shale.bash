@@ -84,6 +84,7 @@ _shale_is_command() {
 	'shale remove') command='shale remove' ;;
 	'shale rm') command='shale remove' ;;
 	'shale stat') command='shale stat' ;;
+	'shale diff') command='shale diff' ;;
 	'shale verify') command='shale verify' ;;
 	'shale config') command='shale config' ;;
 	'shale insert') command='shale insert' ;;
@@ -117,7 +118,7 @@ _shale_command() {
 	case $1 in
 	'shale')
 		flags='--verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
-		commands='init new list ls tag remove rm stat verify config insert unpack repack pack squash rebase export split join copy push pull exists tags login logout gc raw completion help'
+		commands='init new list ls tag remove rm stat diff verify config insert unpack repack pack squash rebase export split join copy push pull exists tags login logout gc raw completion help'
 		;;
 	'shale init')
 		flags='--layout --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -136,6 +137,9 @@ _shale_command() {
 		;;
 	'shale stat')
 		flags='--json --image --platform --files --layer --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		;;
+	'shale diff')
+		flags='--json --format --summary --ignore --times --include --exclude --content --exit-code --platform --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --userns --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale verify')
 		flags='--json --layout --image --platform --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -270,6 +274,23 @@ _shale_value() {
 	'shale stat max-index-size') values=':any' ;;
 	'shale stat max-document-size') values=':any' ;;
 	'shale stat max-depth') values=':any' ;;
+	'shale diff format') values=':any' ;;
+	'shale diff ignore') values='type mode uid gid size content target device xattrs mtime hardlinks owner config config.platform config.created config.author config.user config.env config.entrypoint config.cmd config.workingDir config.volumes config.exposedPorts config.labels config.stopSignal config.history config.annotations' ;;
+	'shale diff include') values=':any' ;;
+	'shale diff exclude') values=':any' ;;
+	'shale diff platform') values=':any' ;;
+	'shale diff max-bytes') values=':any' ;;
+	'shale diff max-entries') values=':any' ;;
+	'shale diff max-ratio') values=':any' ;;
+	'shale diff max-xattr-size') values=':any' ;;
+	'shale diff max-header-size') values=':any' ;;
+	'shale diff max-metadata-size') values=':any' ;;
+	'shale diff userns') values='auto on off' ;;
+	'shale diff log') values='debug info warn error fatal' ;;
+	'shale diff progress') values='auto plain json none' ;;
+	'shale diff max-index-size') values=':any' ;;
+	'shale diff max-document-size') values=':any' ;;
+	'shale diff max-depth') values=':any' ;;
 	'shale verify layout') values=':directories' ;;
 	'shale verify image') values=':image' ;;
 	'shale verify platform') values=':any' ;;

@@ -5,6 +5,7 @@ package inspect_test
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -238,6 +239,10 @@ func TestDiffAgainstUnpacking(t *testing.T) {
 			now = append(slices.Clip(was), edited(t, rng, was))
 			was = append(was, edited(t, rng, was))
 		}
+		if loops(t, was) || loops(t, now) {
+			t.Logf("seed %d: a layer leads through a link to itself, and cannot be applied", seed)
+			continue
+		}
 		dir := fastDir(t)
 		store := filepath.Join(dir, "layout")
 		ocitest.Image{Layers: was, Compression: []string{"gzip", "none"}[seed%2]}.Write(t, store, "old")
@@ -278,6 +283,20 @@ func TestDiffAgainstUnpacking(t *testing.T) {
 	if compared < 10*pairs {
 		t.Errorf("only %d differences in %d pairs", compared, pairs)
 	}
+}
+
+// loops reports whether the layers have an entry that cannot be, because of links.
+func loops(t *testing.T, layers [][]byte) bool {
+	t.Helper()
+	tree := layer.NewTree()
+	for _, l := range layers {
+		err := tree.Apply(t.Context(), bytes.NewReader(l), layer.Discard, layer.ApplyOptions{})
+		if errors.Is(err, layer.ErrSymlinkLoop) {
+			return true
+		}
+		must(t, err)
+	}
+	return false
 }
 
 // snapshot is a tree with the owners that it has inside the container.

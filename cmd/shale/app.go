@@ -74,6 +74,7 @@ func (a *app) root() *cli.Command {
 			a.tagCommand(),
 			a.removeCommand(),
 			a.statCommand(),
+			a.diffCommand(),
 			a.verifyCommand(),
 			a.configCommand(),
 			a.insertCommand(),

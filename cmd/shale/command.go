@@ -22,6 +22,7 @@ type command struct {
 
 	examples []string // command lines; what follows a # explains
 	exit     string   // what exit status 1 means; empty for "1 error"
+	trouble  int      // exit status of an error where 1 is an answer; 0 for 1
 
 	positional argRule
 	// flagsFirst ends the flags at the first positional argument.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/shale-oci/shale/inspect"
 	"github.com/shale-oci/shale/internal/quote"
 )
 
@@ -85,6 +86,7 @@ var choices = map[string][]string{
 	"progress": {"auto", "plain", "json", "none"},
 	"userns":   {"auto", "on", "off"},
 	"clear":    slices.Sorted(maps.Keys(clearings)),
+	"ignore":   inspect.DiffFieldNames(),
 }
 
 // argumentChoices are the positional arguments of the commands that take one of a few.

@@ -51,6 +51,12 @@ func (a *app) end(ctx context.Context, err error) int {
 		return i.exitCode()
 	}
 	a.stderr.println(describe(err))
+	var in *commandError
+	if errors.As(err, &in) {
+		if c, ok := in.cmd.Metadata[about].(*command); ok && c.trouble != 0 {
+			return c.trouble
+		}
+	}
 	// Of the library's own errors, only that of an unknown command is one of these.
 	var coder cli.ExitCoder
 	if errors.As(err, &coder) {
