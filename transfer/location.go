@@ -131,8 +131,11 @@ func parseDockerArchive(s string) (Location, error) {
 	if !named {
 		return l, nil
 	}
+	colon := strings.HasSuffix(l.Repo, ":")
 	l.Repo, l.Tag = cutTag(l.Repo)
 	switch {
+	case colon:
+		return l, errors.New("tag is empty")
 	case l.Repo == "":
 		return l, errors.New("name is empty")
 	case !archiveName.MatchString(l.Repo):
