@@ -317,7 +317,7 @@ only_untagged() {
 	for signal in INT TERM; do
 		for kind in oci-archive:out/o.tar:big docker-archive:out/d.tar:big:1; do
 			status=0
-			(trap - INT && exec timeout --preserve-status --signal="$signal" 0.05 "$SHALE" copy layout:big "$kind") 2>/dev/null || status=$?
+			timeout --foreground --preserve-status --signal="$signal" 0.05 "$SHALE" copy layout:big "$kind" 2>/dev/null || status=$?
 			[ "$status" -eq 0 ] || [ "$status" -eq 130 ] || [ "$status" -eq 143 ] || fail "exit status $status"
 			[ "$status" -eq 0 ] || [ -z "$(ls -A out)" ] || fail "left behind: $(ls -A out)"
 			[ -z "$(ls -A tmp)" ]
