@@ -157,7 +157,7 @@ _shale_command() {
 		flags='--mask-path --no-mask-volumes --refresh-bundle --checksum --image --platform --no-history --history.author --history.comment --history.created --history.created_by --compress --userns --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale pack')
-		flags='--image --platform --no-history --history.author --history.comment --history.created --history.created_by --uid-map --gid-map --rootless --userns --config.user --config.exposedports --config.env --config.entrypoint --config.entrypoint.json --config.cmd --config.cmd.json --config.volume --config.label --config.workingdir --config.stopsignal --created --author --platform.os --os --platform.arch --architecture --platform.variant --manifest.annotation --index.annotation --clear --from --upper --config --compress --owner --mask-path --annotation --index --name --oci-types --docker-types --cache --json --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--image --platform --no-history --history.author --history.comment --history.created --history.created_by --uid-map --gid-map --rootless --userns --config.user --config.exposedports --config.env --config.entrypoint --config.entrypoint.json --config.cmd --config.cmd.json --config.volume --config.label --config.workingdir --config.stopsignal --created --author --platform.os --os --platform.arch --architecture --platform.variant --manifest.annotation --index.annotation --clear --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --from --upper --config --compress --owner --mask-path --annotation --index --name --oci-types --docker-types --cache --json --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale squash')
 		flags='--image --platform --tag --history.author --history.comment --history.created --history.created_by --compress --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --keep-base --from --to --all-platforms --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -411,6 +411,12 @@ _shale_value() {
 	'shale pack manifest.annotation') values=':any' ;;
 	'shale pack index.annotation') values=':any' ;;
 	'shale pack clear') values='config.cmd config.entrypoint config.env config.exposedports config.labels config.volume index.annotations manifest.annotations' ;;
+	'shale pack max-bytes') values=':any' ;;
+	'shale pack max-entries') values=':any' ;;
+	'shale pack max-ratio') values=':any' ;;
+	'shale pack max-xattr-size') values=':any' ;;
+	'shale pack max-header-size') values=':any' ;;
+	'shale pack max-metadata-size') values=':any' ;;
 	'shale pack from') values=':image' ;;
 	'shale pack upper') values=':directories' ;;
 	'shale pack config') values=':files' ;;

@@ -120,6 +120,10 @@ func (b *Budget) Clone() *Budget {
 	return c
 }
 
+// Count returns a reader of r, a stream that no [Stream] reads, whose bytes count as
+// uncompressed ones.
+func (b *Budget) Count(r io.ReadCloser) io.ReadCloser { return &metered{r, b} }
+
 // uncompressed counts n more bytes of a stream.
 func (b *Budget) uncompressed(n int) error {
 	total := b.bytes.Add(int64(n))

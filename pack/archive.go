@@ -42,15 +42,17 @@ func (e *exporter) archive(ctx context.Context, n *node) (l mutate.Layer, err er
 	// Reading from a pipe ends when it is closed, if nothing comes.
 	stop := context.AfterFunc(ctx, func() { src.Close() }) //nolint:errcheck // only read from
 	defer stop()
+	budget := e.opt.Limits.Budget(0)
 	plain, err := openTar(src)
 	if err == nil {
+		plain = budget.Count(plain)
 		defer plain.Close() //nolint:errcheck // what it could say has been said by reading
 		l, err = mutate.PutLayer(ctx, e.layout, mutate.PutLayerOptions{
 			Compression: e.opt.Compression,
 			Level:       e.opt.Level,
 			Replace:     n.damaged,
 			Write: func(w io.Writer) error {
-				return e.check(ctx, &tarCopy{ctx: ctx, from: plain, to: w, report: e.steps.of(n)}, tree)
+				return e.check(ctx, &tarCopy{ctx: ctx, from: plain, to: w, report: e.steps.of(n)}, tree, budget)
 			},
 		})
 	}
@@ -78,9 +80,10 @@ func openTar(r io.Reader) (io.ReadCloser, error) {
 }
 
 // check copies the archive while it is applied to the tree, to its last byte.
-func (e *exporter) check(ctx context.Context, c *tarCopy, tree *layer.Tree) error {
-	if err := tree.Apply(ctx, c, layer.Discard, layer.ApplyOptions{Warn: e.opt.Warn}); err != nil {
-		if c.err == nil {
+func (e *exporter) check(ctx context.Context, c *tarCopy, tree *layer.Tree, budget *layer.Budget) error {
+	if err := tree.Apply(ctx, c, layer.Discard, layer.ApplyOptions{Budget: budget, Warn: e.opt.Warn}); err != nil {
+		var over *layer.LimitError
+		if c.err == nil && !errors.As(err, &over) {
 			err = fmt.Errorf("%w: %w", ErrNoTar, err)
 		}
 		return err

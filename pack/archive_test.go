@@ -86,6 +86,11 @@ func TestTarStaysAsItIs(t *testing.T) {
 	}
 }
 
+// tooMuch stands for any error about a limit.
+type tooMuch struct{}
+
+func (tooMuch) Error() string { return "a limit" }
+
 // TestTarRefuses packs what is no archive, or no layer.
 func TestTarRefuses(t *testing.T) {
 	good := ocitest.Layer(ocitest.File("f", strings.Repeat("content", 1000), 0o644))
@@ -103,6 +108,8 @@ func TestTarRefuses(t *testing.T) {
 		"whiteout of none": {ocitest.Layer(ocitest.File(".wh.", "", 0o644)), pack.Options{}, layer.ErrWhiteoutName},
 		"an owner":         {good, pack.Options{Owner: &layer.Owner{}}, pack.ErrAsItIs},
 		"masks":            {good, pack.Options{Masks: []string{"x"}}, pack.ErrAsItIs},
+		"too many bytes":   {good, pack.Options{Limits: layer.Limits{Bytes: 1000}}, tooMuch{}},
+		"too many entries": {append(ocitest.Layer(ocitest.File("g", "", 0o644))[:512], good...), pack.Options{Limits: layer.Limits{Entries: 1}}, tooMuch{}},
 		"a level":          {good, pack.Options{Compression: layer.Gzip, Level: 99}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -110,7 +117,12 @@ func TestTarRefuses(t *testing.T) {
 			open := 0
 			tt.opt.Refs = []string{"v1"}
 			_, err := pack.Image(t.Context(), l, []pack.Snapshot{{Name: "mine", Tar: tarOf(tt.data, &open)}}, tt.opt)
-			if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
+			var over *layer.LimitError
+			if errors.Is(tt.want, tooMuch{}) {
+				if !errors.As(err, &over) {
+					t.Errorf("got %v, want an error about a limit", err)
+				}
+			} else if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
 			if open > 0 {

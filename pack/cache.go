@@ -105,14 +105,10 @@ func (e *exporter) cached(ctx context.Context, n *node) (made, bool) {
 	if err != nil || r == nil {
 		return made{}, false
 	}
-	m := made{
+	return made{
 		layer: mutate.Layer{Descriptor: r.Descriptor, DiffID: r.DiffID},
 		empty: r.Empty, created: r.Created, reused: true,
-	}
-	if e.opt.Created == nil {
-		m.created = nil
-	}
-	return m, true
+	}, true
 }
 
 var (

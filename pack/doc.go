@@ -22,6 +22,9 @@
 //
 // # Overlayfs
 //
+// What goes into the layer of an upper directory is what the mount showed: the root has
+// the mode, the owner and the time of the upper directory itself.
+//
 // An upper directory may be that of the kernel's overlayfs, mounted with or without
 // userxattr, or of fuse-overlayfs. Deletions are devices 0:0, empty files called .wh.NAME, or
 // files with the xattr overlay.whiteout where the kernel has them; opaque directories have

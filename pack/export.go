@@ -175,6 +175,9 @@ func (e *exporter) layer(ctx context.Context, n *node) (made, error) {
 			}
 			return m, err
 		})
+		if e.opt.Created == nil || m.created == nil { // whoever made it has another opinion on times
+			m.created = e.opt.Created
+		}
 		if err != nil || m.empty {
 			return m, err
 		}

@@ -55,7 +55,7 @@ func (e *exporter) merged(ctx context.Context, n *node, sink layer.Sink) (*layer
 		return nil, err
 	}
 	defer done()
-	return below.Tree(ctx, sink, stack.Options{Warn: e.opt.Warn, Progress: e.steps.of(n)})
+	return below.Tree(ctx, sink, stack.Options{Limits: e.opt.Limits, Warn: e.opt.Warn, Progress: e.steps.of(n)})
 }
 
 func (l *lower) close() {

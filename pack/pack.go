@@ -71,7 +71,8 @@ type Options struct {
 	// Base leads to the image that the lowest snapshot is based on, whose layers are
 	// below the new ones. None if empty.
 	Base layout.Path
-	// Refs are made to lead to the image at last, all or none of them.
+	// Refs are made to lead to the image at last, in one step. With Index they come one
+	// after the other.
 	Refs []string
 	// Index makes the refs lead to an index: the one that they lead to, in which the
 	// image takes the place of that for the same platform, or a new one.
@@ -109,6 +110,9 @@ type Options struct {
 	Created *time.Time
 	// NoHistory leaves the new layers without entries in the history.
 	NoHistory bool
+
+	// Limits bound what the layers of the base, and tar archives, may cost.
+	Limits layer.Limits
 
 	// Cache remembers layers between calls. May be nil.
 	Cache *Cache

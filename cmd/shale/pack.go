@@ -27,6 +27,7 @@ func (a *app) packCommand() *cli.Command {
 		maps    mapFlags
 		ns      usernsFlag
 		config  configFlags
+		limits  limitFlags
 		f       packFlags
 	)
 	return a.command(command{
@@ -55,13 +56,13 @@ func (a *app) packCommand() *cli.Command {
 			names: []string{"[<tree>...]"},
 			other: f.checkTrees,
 		},
-		groups: []flagGroup{&image, &history, &maps, &ns, &config, &f},
+		groups: []flagGroup{&image, &history, &maps, &ns, &config, &limits, &f},
 		run: func(ctx context.Context, args []string) error {
 			if err := ns.enter(maps.given() || f.options.Owner != nil); err != nil {
 				return err
 			}
 			opt := f.options
-			opt.Map, opt.Platform = maps.options, image.platform
+			opt.Map, opt.Platform, opt.Limits = maps.options, image.platform, limits.limits
 			opt.Refs = append([]string{image.ref}, f.names...)
 			opt.Edit = func(i *mutate.Image) error {
 				f.annotate(i)
