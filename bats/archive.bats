@@ -208,7 +208,7 @@ only_untagged() {
 	cp layer.tar old/1/layer.tar
 	ln -s ../1/layer.tar old/2/layer.tar
 	echo 1.0 | tee old/1/VERSION >old/2/VERSION
-	config layout one | jq -c '.rootfs.diff_ids += .rootfs.diff_ids' >twice
+	config layout one | jq -c '.rootfs.diff_ids += .rootfs.diff_ids | .history += .history' >twice
 	hex=$(sha256sum <twice | cut -d' ' -f1)
 	mv twice "old/$hex.json"
 	config=$hex.json jq -nc '[{Config: env.config, RepoTags: ["old:1"], Layers: ["1/layer.tar", "2/layer.tar"]}]' >old/manifest.json
