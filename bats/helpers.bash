@@ -179,10 +179,29 @@ layer_names() {
 	layer_tar "$@" | tar --list | sed -e 's|^\./||' -e 's|/$||' | grep -vx '' | LC_ALL=C sort
 }
 
-# whole LAYOUT checks a layout from outside: that all that index.json leads to
-# is there, with the right sizes, digests and diffIDs.
+# whole LAYOUT [CODE...] checks a layout from outside: that all that index.json leads
+# to is there, with the right sizes, digests and diffIDs. The binary under test must
+# find nothing in it, either, besides what has one of the codes; umoci's has nothing to
+# find it with.
 whole() {
-	"$CHECKLAYOUT" "$1"
+	"$CHECKLAYOUT" "$1" || return
+	if [ "${VERIFIES:-}" = "" ]; then
+		VERIFIES=no
+		if "$SHALE" verify --help >/dev/null 2>&1; then VERIFIES=yes; fi
+		export VERIFIES
+	fi
+	if [ "$VERIFIES" = yes ]; then verified "$@"; fi
+}
+
+# verified LAYOUT [CODE...] fails unless verify finds nothing but notes, and what has
+# one of the codes.
+verified() {
+	local layout=$1 report bad
+	shift
+	report=$("$SHALE" verify --json --layout "$layout") || true
+	bad=$(jq -c '.findings[] | select(.severity != "info" and (.code | IN($ARGS.positional[]) | not))' --args "$@" <<<"$report") ||
+		fail "verify prints no JSON about $layout" || return
+	[ -z "$bad" ] || fail "verify finds in $layout: $bad"
 }
 
 # only_blobs LAYOUT fails if there is anything in the layout besides what

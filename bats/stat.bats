@@ -86,3 +86,61 @@ setup() {
 	sed -i 's/gzip/GZIP/' "layout/blobs/${digest/://}"
 	refuses "${digest#*:}" stat --image layout:base
 }
+
+# two_layers makes the image layout:two, whose second layer replaces a file, deletes
+# another and adds a third.
+two_layers() {
+	unpacked layout:base bundle
+	echo longer than base >bundle/rootfs/etc/name
+	rm -r bundle/rootfs/var/lib/old
+	printf 'x' >$'bundle/rootfs/new\e[2J\nfile'
+	works repack --image layout:two bundle
+}
+
+@test "stat --files lists the merged tree with layers and waste" {
+	two_layers
+	works stat --files --image layout:two
+	[[ $output == *"-rwxr-xr-x         0:0            5 "*"     1            - /bin/tool"$'\n'* ]]
+	[[ $output == *" /bin/tool2 = /bin/tool"$'\n'* ]]
+	[[ $output == *" /bin/link -> tool"$'\n'* ]]
+	[[ $output == *"           17 "*"     2            5 /etc/name"$'\n'* ]]
+	[[ $output == *" \"/new\\x1b[2J\\nfile\""$'\n'* ]]
+	[[ $output != *$'\e'* && $output != *"/var/lib/old"* ]]
+	# 30 + 10 + 5 + 5 + 4 bytes and 17 + 1; the 5 and 4 of "base" and "old" are hidden.
+	[[ $output == *$'\n72B in files, 9B of it wasted: efficiency 87.5%' ]]
+}
+
+@test "stat --files --layer lists one layer with what it deletes" {
+	two_layers
+	works stat --files --image layout:two --layer 2
+	plain=$output
+	[[ $plain == *"deleted "*"     2            4 /var/lib/old"$'\n'* ]]
+	[[ $plain == *" /etc/name"* && $plain != *"/bin/tool"* ]]
+	for layer in $(layers layout two | tail -n 1) $(config layout two | jq -r '.rootfs.diff_ids[1]'); do
+		works stat --files --image layout:two --layer "$layer"
+		[ "$output" = "$plain" ]
+	done
+	works stat --files --image layout:two --layer 1
+	[[ $output == *"/var/lib/old/file"* && $output != *deleted* ]]
+	refuses 'no layer|has 2 layers' stat --files --image layout:two --layer 3
+	refuses 'has 2 layers, counted from 1' stat --files --image layout:two --layer 0
+	misuses '--layer is for --files' stat --image layout:two --layer 1
+}
+
+@test "stat --files --json agrees with what unpack makes" {
+	two_layers
+	works stat --files --json --image layout:two
+	[ "${#lines[@]}" -eq 1 ]
+	json=$output
+	jq -e '.version == 1 and .bytes == 72 and .wasted == 9 and .efficiency == 0.875 and (.layers | length == 2)
+		and .layers[0].wasted == 9 and .layers[1].shadows == 9 and ([.files[].shadows] | add) == 5' <<<"$json"
+	[ "$(jq -r .manifest <<<"$json")" = "$(ref layout two)" ]
+	unpacked layout:two again
+	# JSON keeps the newline in a name, and so does NUL-separated text.
+	diff <(jq -j '.files[] | (.path, "\u0000", .type[0:1], " ", .size, "\u0000")' <<<"$json" | tr '\0\n' '\n?' | paste - - | sort) \
+		<(cd again/rootfs && find . -printf '/%P\0%y %s\0' | tr '\0\n' '\n?' | paste - - |
+			sed -e 's/\td [0-9]*$/\td 0/' -e 's/\tl [0-9]*$/\ts 0/' -e 's/\tp 0$/\tf 0/' | sort)
+	works stat --files --json --image layout:two --layer 2
+	jq -e '[.files[] | select(.type == "whiteout") | .path] == ["/var/lib/old"]' <<<"$output"
+	jq -e '([.files[].shadows] | add) == .layers[1].shadows' <<<"$output"
+}

@@ -214,7 +214,7 @@ func (v *verifier) pair(s *imageStack, config *configFacts) {
 		v.found(HistoryTooLong, blobObject(s.config), string(s.manifest), "the history tells of %d layers, and there are %d",
 			config.history, len(s.layers))
 	case config.history >= 0 && config.history < len(s.layers):
-		v.found(HistoryTooShort, blobObject(s.config), string(s.manifest), "the history tells of %d layers, and there are %d",
+		v.found(HistoryTooShort, blobObject(s.config), string(s.manifest), "the history tells of %d of the %d layers",
 			config.history, len(s.layers))
 	}
 }
