@@ -35,6 +35,7 @@ var sections = []section{
 	{"unpack", "Unpack", (*bench).unpack},
 	{"repack", "Repack", (*bench).repack},
 	{"pack", "Pack", (*bench).pack},
+	{"diff", "Diff", (*bench).diff},
 	{"split", "Split and join", (*bench).split},
 	{"images", "Other images", (*bench).images},
 	{"scale", "How cost grows", (*bench).scale},
