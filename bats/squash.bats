@@ -106,11 +106,14 @@ same() {
 	[ "$(layers L to | wc -l)" -eq 4 ]
 	works squash --image L:app --tag base-to --keep-base L:base --to 3
 	[ "$(layers L base-to | wc -l)" -eq 4 ]
+	works squash --image L:app --tag by-digest --from "$(layers L app | sed -n 2p)" --to "$(config L app | jq -r '.rootfs.diff_ids[3]')"
+	[ "$(ref L by-digest)" = "$(ref L range)" ]
 	works squash --image L:app --tag one --from 3 --to 3
 	[ "$(ref L one)" = "$(ref L app)" ]
 	same range from to base-to
 	refuses 'from 6: the image has 5 layers' squash --image L:app --from 6
 	refuses 'to 6: the image has 5 layers' squash --image L:app --to 6
+	refuses 'no such layer' squash --image L:app --to sha256:0
 }
 
 @test "squash gives the same bytes each time, however layers are compressed" {
@@ -189,6 +192,7 @@ same() {
 	misuses 'keep-base and --from' squash --image L:app --keep-base L:base --from 2
 	misuses 'counted from 1' squash --image L:app --from 0
 	misuses 'counted from 1' squash --image L:app --to 0
+	misuses 'invalid --from: it is empty' squash --image L:app --from ''
 	misuses 'above --to' squash --image L:app --from 3 --to 2
 	misuses 'all-platforms and --platform' squash --image L:app --all-platforms --platform linux/arm64
 	misuses 'compress' squash --image L:app --compress xz

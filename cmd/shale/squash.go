@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/urfave/cli/v3"
 
@@ -17,9 +18,8 @@ import (
 
 // squashFlags are the flags of squash.
 type squashFlags struct {
-	base     string
-	from, to int
-	all      bool
+	base, from, to string
+	all            bool
 }
 
 func (a *app) squashCommand() *cli.Command {
@@ -36,8 +36,8 @@ func (a *app) squashCommand() *cli.Command {
 		usage: "merge layers of an image into one",
 		details: "The new layer does what the merged ones do together: what one of them has and another\n" +
 			"deletes or replaces is gone, and the root filesystem stays the same. All layers are merged\n" +
-			"unless --keep-base, --from or --to say which. They are counted from 1, as shale stat lists\n" +
-			"them, the lowest first. A range of one layer stays as it is.\n\n" +
+			"unless --keep-base, --from or --to say which: by a number, 1 being the lowest as shale stat\n" +
+			"lists them, or by the digest or diffID of the layer. A range of one layer stays as it is.\n\n" +
 			"In the history, one entry takes the place of those of the merged layers, with a comment\n" +
 			"that tells what they were; entries without a layer stay. The blobs of merged layers stay\n" +
 			"in the layout as long as other tags lead to them, and until shale gc. The same layers give\n" +
@@ -86,13 +86,13 @@ func (f *squashFlags) flags() []cli.Flag {
 			Name: "keep-base", Destination: &f.base,
 			Usage: "leave the layers of an image as they are that this one was built on, as `path[:tag]`, also in another layout",
 		},
-		&cli.IntFlag{
+		&cli.StringFlag{
 			Name: "from", Destination: &f.from,
-			Usage: "the `number` of the lowest layer that is merged",
+			Usage: "the lowest `layer` that is merged",
 		},
-		&cli.IntFlag{
+		&cli.StringFlag{
 			Name: "to", Destination: &f.to,
-			Usage: "the `number` of the topmost layer that is merged",
+			Usage: "the topmost `layer` that is merged",
 		},
 		&cli.BoolFlag{
 			Name: "all-platforms", Destination: &f.all,
@@ -102,15 +102,13 @@ func (f *squashFlags) flags() []cli.Flag {
 }
 
 func (f *squashFlags) check(given func(string) bool) error {
-	switch {
-	case given("keep-base") && given("from"):
+	if given("keep-base") && given("from") {
 		return errors.New("--keep-base and --from may not be given together: each says where to begin")
-	case given("from") && f.from < 1:
-		return fmt.Errorf("invalid --from: layers are counted from 1, not %d", f.from)
-	case given("to") && f.to < 1:
-		return fmt.Errorf("invalid --to: layers are counted from 1, not %d", f.to)
-	case given("from") && given("to") && f.from > f.to:
-		return fmt.Errorf("--from %d is above --to %d", f.from, f.to)
+	}
+	for name, value := range map[string]string{"keep-base": f.base, "from": f.from, "to": f.to} {
+		if given(name) && value == "" {
+			return fmt.Errorf("invalid --%s: it is empty", name)
+		}
 	}
 	return nil
 }
@@ -118,28 +116,50 @@ func (f *squashFlags) check(given func(string) bool) error {
 // layers returns the layers that are meant: from which on, and before which, counted from
 // 0.
 func (f *squashFlags) layers(ctx context.Context, opened *layouts, i *mutate.Image) (from, to int, err error) {
-	n := len(i.Manifest().Layers)
+	to = len(i.Manifest().Layers)
+	if f.to != "" {
+		if to, err = findLayer(i, f.to); err != nil {
+			return 0, 0, fmt.Errorf("--to %s: %w", quote.Name(f.to), err)
+		}
+	}
 	switch {
-	case f.from > n:
-		return 0, 0, fmt.Errorf("--from %d: the image has %d layers", f.from, n)
-	case f.to > n:
-		return 0, 0, fmt.Errorf("--to %d: the image has %d layers", f.to, n)
-	}
-	from, to = max(0, f.from-1), f.to
-	if f.base == "" {
-		return from, to, nil
-	}
-	base, err := opened.base(ctx, "keep-base", f.base, i)
-	if err == nil {
-		from, err = i.Seam(base.image)
-	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("--keep-base %s: %w", quote.Name(f.base), err)
-	}
-	if f.to > 0 && from > f.to {
-		return 0, 0, fmt.Errorf("--to %d: the base has %d layers", f.to, from)
+	case f.from != "":
+		if from, err = findLayer(i, f.from); err != nil {
+			return 0, 0, fmt.Errorf("--from %s: %w", quote.Name(f.from), err)
+		}
+		if from--; from >= to {
+			return 0, 0, fmt.Errorf("--from %s is above --to %s", f.from, f.to)
+		}
+	case f.base != "":
+		base, err := opened.base(ctx, "keep-base", f.base, i)
+		if err == nil {
+			from, err = i.Seam(base.image)
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("--keep-base %s: %w", quote.Name(f.base), err)
+		}
+		if from > to {
+			return 0, 0, fmt.Errorf("--to %s: the base has %d layers", quote.Name(f.to), from)
+		}
 	}
 	return from, to, nil
+}
+
+// findLayer returns the number of a layer, counted from 1.
+func findLayer(i *mutate.Image, name string) (int, error) {
+	layers, ids := i.Manifest().Layers, i.Config().RootFS.DiffIDs
+	if n, err := strconv.Atoi(name); err == nil {
+		if n < 1 || n > len(layers) {
+			return 0, fmt.Errorf("the image has %d layers, counted from 1", len(layers))
+		}
+		return n, nil
+	}
+	for n, l := range layers {
+		if name == string(l.Digest) || n < len(ids) && name == string(ids[n]) {
+			return n + 1, nil
+		}
+	}
+	return 0, errors.New("the image has no such layer")
 }
 
 // squashHistory is historyFlags without the choice to have no entry: without one, tools
