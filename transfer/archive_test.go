@@ -18,6 +18,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ggcrlayout "github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
@@ -825,6 +830,83 @@ func TestCopyOfManyImages(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 4 {
 		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+// TestNamesOfManyImages keeps apart what names tell apart.
+func TestNamesOfManyImages(t *testing.T) {
+	l, one, two, _ := archiveLayout(t)
+	must(t, l.Update(t.Context(), func(index *ispec.Index) error {
+		index.Manifests = nil
+		return nil
+	}))
+	dir := t.TempDir()
+	docker, back, oci := filepath.Join(dir, "d.tar"), filepath.Join(dir, "back"), filepath.Join(dir, "o.tar")
+	must(t, writeArchive(t, l, "docker-archive:"+docker+":one:1", one))
+	must(t, writeArchive(t, l, "docker-archive:"+docker+":example.com/two:1", two))
+	all := Options{AllTags: true}
+	for _, c := range [][2]string{
+		{"docker-archive:" + docker, "oci:" + back}, {"oci:" + back, "oci-archive:" + oci}, {"oci-archive:" + oci, "docker-archive:" + docker + "2"},
+	} {
+		_, err := Copy(t.Context(), parse(t, c[0]), parse(t, c[1]), all)
+		must(t, err)
+	}
+	if !bytes.Equal(readFile(t, docker), readFile(t, docker+"2")) {
+		t.Error("the names did not come back")
+	}
+	if d := lookup(t, back, "example.com/two:1"); d.Digest == lookup(t, back, "one:1").Digest {
+		t.Error("two names lead to the same image")
+	}
+	// A registry has one repository to copy to.
+	_, err := Copy(t.Context(), parse(t, "docker-archive:"+docker), parse(t, "docker://"+server(t, nil)+"/x"), all)
+	if !errors.Is(err, layout.ErrAmbiguous) || !strings.Contains(err.Error(), "one:1 and example.com/two:1 would both be") {
+		t.Errorf("to a registry: %v", err)
+	}
+	// Tags become names.
+	must(t, l.SetRef(t.Context(), "plain", one))
+	for to, want := range map[string]string{docker + "3": "plain:latest", docker + "4:app": "app:plain"} {
+		_, err := Copy(t.Context(), parse(t, "oci:"+l.Path()), parse(t, "docker-archive:"+to), all)
+		must(t, err)
+		file, _, _ := strings.Cut(to, ":")
+		if names, err := Tags(t.Context(), parse(t, "docker-archive:"+file), Options{}); err != nil || !slices.Equal(names, []string{want}) {
+			t.Errorf("%s: %v, %v", to, names, err)
+		}
+	}
+	must(t, l.SetRef(t.Context(), "UPPER", one))
+	if _, err := Copy(t.Context(), parse(t, "oci:"+l.Path()), parse(t, "docker-archive:"+docker+"5"), all); !errors.Is(err, layout.ErrInvalid) {
+		t.Errorf("a tag that cannot be a name: %v", err)
+	}
+}
+
+// TestGoContainerregistryArchives exchanges docker-archives with crane's library, which
+// compresses the layers.
+func TestGoContainerregistryArchives(t *testing.T) {
+	l, one, _, _ := archiveLayout(t)
+	dir := t.TempDir()
+	ours, theirs := filepath.Join(dir, "ours.tar"), filepath.Join(dir, "theirs.tar")
+	must(t, writeArchive(t, l, "docker-archive:"+ours+":one:1", one))
+	tag, err := name.NewTag("one:1")
+	must(t, err)
+	img, err := tarball.ImageFromPath(ours, &tag)
+	must(t, err)
+	want, err := l.Manifest(t.Context(), one)
+	must(t, err)
+	if id, err := img.ConfigName(); err != nil || id.String() != want.Config.Digest.String() {
+		t.Errorf("it has image %v of ours, %v", id, err)
+	}
+	must(t, validate.Image(img))
+	p, err := ggcrlayout.FromPath(l.Path())
+	must(t, err)
+	h, err := v1.NewHash(one.Digest.String())
+	must(t, err)
+	img, err = p.Image(h)
+	must(t, err)
+	must(t, tarball.WriteToFile(theirs, tag, img))
+	to, d, err := readArchive(t, "docker-archive:"+theirs+":one:1")
+	must(t, err)
+	ocitest.AssertWhole(t, to.Path())
+	if m, err := to.Manifest(t.Context(), d); err != nil || m.Config.Digest != want.Config.Digest {
+		t.Errorf("we have image %s of its archive, %v", m.Config.Digest, err)
 	}
 }
 

@@ -110,7 +110,7 @@ type CopiedImage struct {
 func Copy(ctx context.Context, src, dst Location, opt Options) (*Result, error) {
 	result := &Result{Images: []CopiedImage{}, Blobs: map[Method]int{}, Bytes: map[Method]int64{}}
 	if err := copyTo(ctx, src, dst, &opt, result); err != nil {
-		return nil, &Error{Op: "copy", Ref: src.String(), Err: fmt.Errorf("to %s: %w", quote.Name(dst.String()), err)}
+		return nil, &Error{Op: "copy", Ref: src.String() + " to " + dst.String(), Err: err}
 	}
 	return result, nil
 }
@@ -168,21 +168,48 @@ func (p *places) copyTags(ctx context.Context, src, dst Location, result *Result
 	if len(tags) == 0 {
 		return errorf(layout.ErrNotFound, "there is no tag")
 	}
+	sources := map[string]string{} // by what they become
 	for _, tag := range tags {
-		from, to := src, dst
-		from.Tag, to.Tag = tag, tag
+		from := src
+		from.Tag = tag
 		if src.Scheme == SchemeDockerArchive {
 			from.Repo, from.Tag = cutTag(tag)
-			to.Tag = from.Tag
-			if dst.Scheme == SchemeDockerArchive {
-				to.Repo = from.Repo
-			}
 		}
+		to, err := dst.withTag(tag, src.Scheme == SchemeDockerArchive)
+		if err != nil {
+			return fmt.Errorf("tag %s: %w", quote.Name(tag), err)
+		}
+		if other, taken := sources[to.String()]; taken {
+			return errorf(layout.ErrAmbiguous, "%s and %s would both be %s", quote.Name(other), quote.Name(tag), quote.Name(to.String()))
+		}
+		sources[to.String()] = tag
 		if err := p.copy(ctx, from, to, result); err != nil {
 			return fmt.Errorf("tag %s: %w", quote.Name(tag), err)
 		}
 	}
 	return nil
+}
+
+// withTag returns the location that a tag of another place has at this one. The tags of a
+// docker-archive are whole names: a layout and an archive keep them as they are.
+func (l Location) withTag(tag string, whole bool) (Location, error) {
+	repo, last := cutTag(tag)
+	switch {
+	case l.Scheme == SchemeRegistry && whole:
+		l.Tag = last
+	case l.Scheme != SchemeDockerArchive:
+		l.Tag = tag
+	case last != "":
+		l.Repo, l.Tag = repo, last
+	case l.Repo != "":
+		l.Tag = tag
+	default:
+		l.Repo, l.Tag = tag, layout.DefaultRef
+	}
+	if l.Scheme == SchemeDockerArchive && (!archiveName.MatchString(l.Repo) || !tagPattern.MatchString(l.Tag)) {
+		return l, errorf(layout.ErrInvalid, "%s cannot be the name of an image in a docker-archive", quote.Name(tag))
+	}
+	return l, nil
 }
 
 // copy copies one name.
