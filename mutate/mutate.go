@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package mutate makes a new image out of an old one: with another layer on top,
-// with another config, or with another history.
+// with another config, with another history, with fewer layers, or on another base.
 //
 // Start with [Open], or with [New] or [Blank] for an image that has nothing in it yet.
-// Change the [Image] with [Image.AddLayer], [Image.AddHistory] and [Image.Set], and write
-// it with [Image.Commit], which returns the path to the new image. Images for several
+// Change the [Image] with [Image.AddLayer], [Image.AddHistory] and [Image.Set], merge
+// its layers with [Image.Squash] or change those that it is built on with [Image.Rebase],
+// and write it with [Image.Commit], which returns the path to the new image. Images for several
 // platforms that one index leads to are changed together with [CommitAll]. A ref never
 // moves here: that is the last step of whoever asked for the change, with
 // layout.SetRef, or with layout.MoveRef and [Graft] where the ref may lead to an index
