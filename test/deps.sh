@@ -22,6 +22,8 @@ setfattr     attr          command line tests of xattrs
 setfacl      acl           command line tests of ACLs
 newuidmap    uidmap        command line tests with subordinate IDs
 docker-registry docker-registry exchanging images with a registry
+htpasswd     apache2-utils command line tests of registries with a password
+openssl      openssl       command line tests of registries with TLS
 buildah      buildah       making containers with buildah of what shale wrote
 setcap       libcap2-bin   the real image, and tests of file capabilities
 strace       strace        killing at chosen system calls

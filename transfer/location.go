@@ -74,8 +74,8 @@ func parseLocation(s string) (Location, error) {
 		}
 	}
 	switch scheme {
-	case "dir", "containers-storage", "docker-daemon", "ostree", "sif", "tarball":
-		if found && rest != "" && !layout.ValidRef(rest) {
+	case "containers-storage", "docker-daemon", "ostree", "sif", "tarball":
+		if found {
 			return Location{}, fmt.Errorf("%s is not supported: there are oci, oci-archive, docker-archive and docker://", scheme)
 		}
 	case "http", "https":

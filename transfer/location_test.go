@@ -45,7 +45,7 @@ func TestParseLocation(t *testing.T) {
 		"", ":", "oci:", "dir:", "dir:-", "oci::tag", "docker:", "docker://", "docker:h/n", "docker://h.example/", "docker://h.example/N",
 		"docker://h.example/a//b", "docker://h.example/../b", "docker://h.example/n:", "docker://h.example/n:-", "docker://h.example/n@sha256:0",
 		"docker://a@b.example/n", "docker://h.example:x/n", "docker://h.example/n?x", "docker://h.example/n#x", "docker-archive:", "docker-archive:f:",
-		"docker-archive:f:N", "docker-archive:f:n:", "https://h.example/n", "containers-storage:[x]/y", "docker://h.example/n:" + strings.Repeat("a", 129),
+		"docker-archive:f:N", "docker-archive:f:n:", "https://h.example/n", "containers-storage:[x]/y", "docker-daemon:a/b:c", "docker://h.example/n:" + strings.Repeat("a", 129),
 	} {
 		if got, err := ParseLocation(s); !errors.Is(err, layout.ErrInvalid) {
 			t.Errorf("%s: %+v, %v", s, got, err)

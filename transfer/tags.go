@@ -100,7 +100,7 @@ func Resolve(ctx context.Context, loc Location, opt Options) (d ispec.Descriptor
 	}
 	defer p.close()
 	from, err := p.source(ctx, loc)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, layout.ErrInvalid) {
 		err = as(layout.ErrNotFound, err)
 	}
 	if err != nil {
