@@ -290,7 +290,7 @@ complete -c shale -n '__shale_is shale pack' -l max-ratio -x -d 'the greatest nu
 complete -c shale -n '__shale_is shale pack' -l max-xattr-size -x -d 'the greatest size of the value of an extended attribute'
 complete -c shale -n '__shale_is shale pack' -l max-header-size -x -d 'the greatest size of the extended header of an entry'
 complete -c shale -n '__shale_is shale pack' -l max-metadata-size -x -d 'the greatest size of all names, links and attributes, beyond 256 bytes for each entry, or none'
-complete -c shale -n '__shale_is shale pack' -l from -x -a '(__shale_images)' -d 'the image that the layers go on top of, as path[:tag]'
+complete -c shale -n '__shale_is shale pack' -l from -x -a '(__shale_images)' -d 'the image that the layers go on top of, as path[:tag]; it is copied if it is in another layout'
 complete -c shale -n '__shale_is shale pack' -l upper -x -a '(__fish_complete_directories)' -d 'an upper directory of overlayfs or fuse-overlayfs; may be given several times, the lowest first'
 complete -c shale -n '__shale_is shale pack' -l config -r -F -d 'begin with the image config in a JSON file, but for its rootfs and history'
 complete -c shale -n '__shale_is shale pack' -l compress -x -a 'auto none gzip zstd' -d 'how to compress the new layers: none, gzip[:1-9], zstd[:1-22], or auto, which is gzip or how the topmost compressed layer of --from is'

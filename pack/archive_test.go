@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/layout"
 	"github.com/shale-oci/shale/pack"
@@ -175,6 +177,46 @@ func TestRefuses(t *testing.T) {
 			assertUntouched(t, l)
 		})
 	}
+}
+
+// TestLayoutInside packs the directory that the layout is in.
+func TestLayoutInside(t *testing.T) {
+	l := newLayout(t)
+	parent := filepath.Dir(l.Path())
+	opt := pack.Options{Map: mapping(), Refs: []string{"v1"}}
+	_, err := pack.Image(t.Context(), l, []pack.Snapshot{{Dir: parent}}, opt)
+	if !errors.Is(err, pack.ErrInside) || !strings.Contains(err.Error(), "entry layout") {
+		t.Errorf("got %v", err)
+	}
+	assertUntouched(t, l)
+	opt.Masks = []string{"layout"}
+	res := image(t, l, []pack.Snapshot{{Dir: parent}}, opt)
+	if names := entriesOf(t, l, res); strings.Join(names, " ") != "./" {
+		t.Errorf("the layer has %q", names)
+	}
+}
+
+// TestSpecialXattrs changes nothing but an attribute of a link, and of a device.
+func TestSpecialXattrs(t *testing.T) {
+	root := tempRoot(t)
+	a, b := filepath.Join(root, "a"), filepath.Join(root, "b")
+	must(t, os.Mkdir(a, 0o755))
+	must(t, os.Symlink("x", a+"/link"))
+	must(t, os.Symlink("x", a+"/same"))
+	must(t, unix.Mkfifo(a+"/fifo", 0o600))
+	if err := unix.Lsetxattr(a+"/same", "trusted.x", []byte("0"), 0); err != nil {
+		t.Skipf("this user can give no xattrs to links: %v", err)
+	}
+	copyTree(t, a, b)
+	must(t, unix.Lsetxattr(b+"/link", "trusted.x", []byte("1"), 0))
+	must(t, unix.Lsetxattr(b+"/fifo", "trusted.x", []byte("1"), 0))
+	l := newLayout(t)
+	res := image(t, l, []pack.Snapshot{{Name: "a", Dir: a}, {Name: "b", Parent: "a", Dir: b}}, pack.Options{})
+	if names := entriesOf(t, l, res); strings.Join(names, " ") != "fifo link" {
+		t.Errorf("the layer has %q", names)
+	}
+	layers := plainLayers(t, l, res.Descriptor)
+	assertSame(t, "b", ocitest.Snapshot(t, b), unpacked(t, layers))
 }
 
 // TestSocket puts a socket in the place of a file: the layer deletes the file.

@@ -7,9 +7,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"runtime"
@@ -21,8 +23,6 @@ import (
 	"github.com/shale-oci/shale/internal/quote"
 	"github.com/shale-oci/shale/internal/rooted"
 	"github.com/shale-oci/shale/mtree"
-
-	"fmt"
 )
 
 // contents compares what files contain, where nothing else tells whether they changed.
@@ -32,6 +32,7 @@ type contents struct {
 	root     *rooted.Dir // of the tree now
 	clamp    *int64
 	owner    bool // owners count
+	ignore   func(xattr string) bool
 
 	volumes bool // both trees are on file systems whose snapshots keep inode numbers
 
@@ -52,13 +53,12 @@ func (e *exporter) compareContents(ctx context.Context, n *node, c *contents) (m
 	c.volumes = c.below.dir != nil && keepsInodes(c.below.dir) && keepsInodes(c.root)
 	var total int64
 	for now := range c.now.All() {
-		if !now.IsRegular() {
+		if now.IsDir() {
 			continue
 		}
 		if old, ok := c.old.Lookup(now.Path()); ok && c.open(old, now) {
 			c.todo = append(c.todo, candidate{old, now})
-			st := now.Stat()
-			total += st.Size
+			total += c.weight(now)
 		}
 	}
 	if len(c.todo) == 0 {
@@ -99,13 +99,22 @@ func (c *contents) open(old, now mtree.Entry) bool {
 	case c.owner && (a.UID != b.UID || a.GID != b.GID):
 		return false
 	case c.below.dir == nil:
-		return true
+		return now.IsRegular() // all else is known
 	case a.Dev == b.Dev && a.Ino == b.Ino:
 		return false
 	}
 	// A snapshot of a volume has the same inode numbers on another device, and a file in
 	// it that nobody has touched keeps its change time.
 	return !c.volumes || a.Ino != b.Ino || a.Ctime != b.Ctime || a.Ctime.Nsec == 0 || a.Mtime != b.Mtime
+}
+
+// weight is how many bytes of a file are compared.
+func (c *contents) weight(now mtree.Entry) int64 {
+	if !now.IsRegular() {
+		return 0
+	}
+	st := now.Stat()
+	return st.Size
 }
 
 // keepsInodes reports whether the file system makes snapshots with the inode numbers of
@@ -143,8 +152,7 @@ func (c *contents) work(ctx context.Context, done func(size int64)) {
 		if !same {
 			c.differ[p.now.Index()] = true
 		}
-		st := p.now.Stat()
-		done(st.Size)
+		done(c.weight(p.now))
 		c.mu.Unlock()
 	}
 }
@@ -173,6 +181,9 @@ const compareBuffer = 256 << 10
 // same reports whether the files of a pair contain the same. A file that may not be read
 // counts as changed: whoever writes the layer knows what to do about it.
 func (w *comparer) same(ctx context.Context, p candidate) (bool, error) {
+	if !p.now.IsRegular() {
+		return w.sameXattrs(p)
+	}
 	now, err := w.file(1, w.root, p.now.Path())
 	if errors.Is(err, fs.ErrPermission) {
 		return false, nil
@@ -204,8 +215,44 @@ func (w *comparer) same(ctx context.Context, p candidate) (bool, error) {
 	return true, errors.Join(unchanged(old, p.old), unchanged(now, p.now))
 }
 
+// sameXattrs reports whether something that is neither a file nor a directory has the same
+// extended attributes, which only root can give it.
+func (w *comparer) sameXattrs(p candidate) (bool, error) {
+	var found [2]map[string]string
+	for side, name := range []string{p.old.Path(), p.now.Path()} {
+		root := w.root
+		if side == 0 {
+			root = w.below.dir
+		}
+		dir, base, err := w.dir(side, root, name)
+		if err != nil {
+			return false, err
+		}
+		attrs, err := dir.Listxattr(base)
+		if err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, fs.ErrPermission) {
+			return false, err
+		}
+		found[side] = map[string]string{}
+		for _, attr := range attrs {
+			if value, err := dir.Getxattr(base, attr); err == nil && !w.ignore(attr) {
+				found[side][attr] = string(value)
+			}
+		}
+	}
+	return maps.Equal(found[0], found[1]), nil
+}
+
 // file opens a file of one of the two trees.
 func (w *comparer) file(side int, root *rooted.Dir, name string) (*os.File, error) {
+	dir, base, err := w.dir(side, root, name)
+	if err != nil {
+		return nil, err
+	}
+	return dir.Open(base)
+}
+
+// dir opens the directory that a name is in.
+func (w *comparer) dir(side int, root *rooted.Dir, name string) (*rooted.Dir, string, error) {
 	dir, base := path.Split(name)
 	at := &w.dirs[side]
 	if at.dir == nil || at.path != dir {
@@ -215,11 +262,11 @@ func (w *comparer) file(side int, root *rooted.Dir, name string) (*os.File, erro
 		}
 		d, err := root.OpenPath(path.Clean(dir))
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		at.dir, at.path = d, dir
 	}
-	return at.dir.Open(base)
+	return at.dir, base, nil
 }
 
 func (w *comparer) buffer(i int) []byte {

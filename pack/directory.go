@@ -97,13 +97,30 @@ func (e *exporter) list(ctx context.Context, n *node, root *rooted.Dir) (*mtree.
 	if err != nil {
 		return nil, err
 	}
+	whiteouts := 0
 	for entry := range tree.All() {
-		if err := checkOverlay(entry); err != nil {
+		if err := e.checkEntry(entry); err != nil {
 			return nil, &layer.EntryError{Entry: entry.Path(), Layer: -1, Err: err}
 		}
+		if isWhiteout(entry) {
+			whiteouts++
+		}
+	}
+	if whiteouts > 0 && n.Dir != "" {
+		e.warn(fmt.Sprintf("%s has %d devices 0:0, which delete in an upper directory of overlayfs, and here are devices",
+			quote.Name(n.name()), whiteouts))
 	}
 	n.tree = tree
 	return tree, nil
+}
+
+// checkEntry refuses what cannot be packed, or not all of it.
+func (e *exporter) checkEntry(entry mtree.Entry) error {
+	st := entry.Stat()
+	if st.IsDir() && (layoutID{st.Dev, st.Ino}) == e.session.id && !e.masked(entry.Path()) {
+		return ErrInside
+	}
+	return checkOverlay(entry)
 }
 
 // unread says that the digest of a file is known, so that it is not read.
@@ -126,6 +143,7 @@ func (e *exporter) differences(
 	if old.Len() > 0 {
 		differ, err := e.compareContents(ctx, n, &contents{
 			old: old, now: tree, below: below, root: root, clamp: opt.Clamp, owner: !opt.IgnoreOwner,
+			ignore: e.ignoredXattr,
 		})
 		if err != nil {
 			return nil, err

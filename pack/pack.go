@@ -172,6 +172,7 @@ var (
 	ErrAsItIs   = errors.New("a tar archive is taken as it is")
 	ErrNoTar    = errors.New("not a tar archive")
 	ErrWhiteout = errors.New("not a whiteout")
+	ErrInside   = errors.New("the layout itself is in the tree, where it changes: mask it, or put it elsewhere")
 )
 
 // Image makes an image in l of the last of the snapshots and of those that it is based

@@ -30,8 +30,7 @@ type step struct {
 	e   progress.Event
 }
 
-// start reports the beginning of a step. A total of less than 0 is that of a step which
-// counts refs, in which there is one.
+// start reports the beginning of a step that goes through so many layers.
 func (s *steps) start(stage, name string, layers int64) *step {
 	st := &step{all: s, e: progress.Event{
 		Stage: stage, Name: name, Total: layers, Unit: progress.Layers, Started: time.Now(),

@@ -148,7 +148,7 @@ func (u *upper) change(e mtree.Entry) (c layer.Change, ok bool, err error) {
 	if u.reserve[e.Index()] {
 		return c, false, nil
 	}
-	device := st.Type() == unix.S_IFCHR && st.Rdev == 0
+	device := isWhiteout(e)
 	if target, ok := strings.CutPrefix(e.Name(), whiteoutPrefix); ok {
 		switch {
 		case target == "" || target == "." || target == "..":
@@ -166,6 +166,12 @@ func (u *upper) change(e mtree.Entry) (c layer.Change, ok bool, err error) {
 		return layer.Change{Path: c.Path, Deleted: true}, !u.covered[parent], nil
 	}
 	return c, true, nil
+}
+
+// isWhiteout reports whether an entry is the device that deletes in an upper directory.
+func isWhiteout(e mtree.Entry) bool {
+	st := e.Stat()
+	return st.Type() == unix.S_IFCHR && st.Rdev == 0
 }
 
 // masked reports whether a path is left out, as mtree.Mask does.

@@ -37,7 +37,7 @@ func (f *packFlags) flags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
 			Name: "from", Destination: &f.from,
-			Usage: "the image that the layers go on top of, as `path[:tag]`",
+			Usage: "the image that the layers go on top of, as `path[:tag]`; it is copied if it is in another layout",
 		},
 		&cli.StringSliceFlag{
 			Name: "upper", Destination: &f.uppers,

@@ -223,7 +223,8 @@ func (f *packFlags) snapshots(ctx context.Context, trees []string, entry *ispec.
 		}
 		if f.cache != "" && name != stdinName {
 			var err error
-			if s.Key, err = pack.Fingerprint(ctx, f.path(&s, name)); err != nil {
+			s.Key, err = pack.Fingerprint(ctx, f.path(&s, name))
+			if err != nil && !errors.Is(err, fs.ErrPermission) { // then it is read each time
 				return err
 			}
 		}
