@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import _ "github.com/shale-oci/shale/test/verifies" // for ocitest.AssertWhole
