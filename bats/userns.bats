@@ -183,3 +183,14 @@ END
 		[ "$output" = $'0\nhere' ]
 	done
 }
+
+@test "diff enters the user namespace that a bundle was unpacked in" {
+	as_user "$SHALE" unpack --image layout:base bundle
+	in_namespace chown 33:42 bundle/rootfs/etc/name
+	as_user "$SHALE" diff layout:base bundle >out
+	[ "$(cat out)" = $'M /etc/name: uid 0 -> 33, gid 0 -> 42\n1 changed (5B)' ]
+	run as_user "$SHALE" diff --exit-code layout:base bundle
+	[ "$status" -eq 1 ]
+	run as_user "$SHALE" diff --exit-code layout:base bundle/none
+	[ "$status" -eq 2 ]
+}
