@@ -322,6 +322,23 @@ gives() {
 	[[ "$output" == *"package management program"* ]]
 }
 
+@test "a packed Go toolchain runs" {
+	needs_root "to run runc without a user namespace"
+	needs go runc
+	goroot=$(go env GOROOT)
+	works pack --image L:go --compress gzip:1 --mask-path src --mask-path test --mask-path api --mask-path doc \
+		--config.env GOROOT=/ --config.env PATH=/bin --config.cmd /bin/go --config.cmd version "$goroot"
+	whole L
+	works unpack --image L:go bundle
+	diff -r "$goroot/bin" bundle/rootfs/bin
+	jq '.process.terminal = false | .ociVersion = "1.0.2"' bundle/config.json >config.new
+	mv config.new bundle/config.json
+	run runc --root "$TMPDIR/runc" run --bundle bundle "shale-pack-go-$$" </dev/null
+	echo "$output"
+	[ "$status" -eq 0 ] || skip "runc cannot run containers here"
+	[ "$output" = "$(GOTOOLCHAIN=local "$goroot/bin/go" version)" ]
+}
+
 @test "wrong command lines of pack" {
 	misuses 'nothing to pack' pack --image L:v1
 	misuses 'mandatory argument: --image' pack a
