@@ -95,11 +95,11 @@ func (e *exporter) name(ctx context.Context, res *Result) error {
 		return e.include(ctx, res)
 	}
 	steps := e.naming()
-	for key, value := range e.opt.IndexAnnotations {
-		if res.Root.Annotations == nil {
-			res.Root.Annotations = map[string]string{}
-		}
-		res.Root.Annotations[key] = value
+	if len(e.opt.IndexAnnotations) > 0 {
+		all := map[string]string{}
+		maps.Copy(all, res.Root.Annotations)
+		maps.Copy(all, e.opt.IndexAnnotations)
+		res.Root.Annotations = all
 	}
 	err := e.layout.Update(ctx, func(index *ispec.Index) error {
 		for _, ref := range e.opt.Refs {
