@@ -857,11 +857,21 @@ func TestNamesOfManyImages(t *testing.T) {
 	if d := lookup(t, back, "example.com/two:1"); d.Digest == lookup(t, back, "one:1").Digest {
 		t.Error("two names lead to the same image")
 	}
-	// A registry has one repository to copy to.
-	_, err := Copy(t.Context(), parse(t, "docker-archive:"+docker), parse(t, "docker://"+server(t, nil)+"/x"), all)
-	if !errors.Is(err, layout.ErrAmbiguous) || !strings.Contains(err.Error(), "one:1 and example.com/two:1 would both be") {
-		t.Errorf("to a registry: %v", err)
+	for _, compress := range []layer.Compression{"", layer.Gzip} {
+		all.Compress = compress
+		// A registry has one repository to copy to.
+		_, err := Copy(t.Context(), parse(t, "docker-archive:"+docker), parse(t, "docker://"+server(t, nil)+"/x"), all)
+		if !errors.Is(err, layout.ErrAmbiguous) || !strings.Contains(err.Error(), "example.com/two:1 would both be") {
+			t.Errorf("to a registry: %v", err)
+		}
+		again := filepath.Join(t.TempDir(), "again.tar")
+		_, err = Copy(t.Context(), parse(t, "docker-archive:"+docker), parse(t, "docker-archive:"+again), all)
+		must(t, err)
+		if !bytes.Equal(readFile(t, docker), readFile(t, again)) {
+			t.Errorf("compressed in between with %q, the archive is another one", compress)
+		}
 	}
+	all.Compress = ""
 	// Tags become names.
 	must(t, l.SetRef(t.Context(), "plain", one))
 	for to, want := range map[string]string{docker + "3": "plain:latest", docker + "4:app": "app:plain"} {

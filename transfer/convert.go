@@ -20,15 +20,16 @@ import (
 // convert copies by way of a layout, in which the images become what the options ask
 // for.
 func (p *places) convert(ctx context.Context, src, dst Location, result *Result) (err error) {
-	dir, l, err := stagingLayout(ctx, dst)
+	middle, err := newStage(ctx, dst)
 	if err != nil {
 		return err
 	}
-	defer func() { err = both(err, (&stage{dir: dir, l: l}).discard()) }()
+	defer func() { err = both(err, middle.discard()) }()
+	l := middle.l
 	plain := *p.opt
 	plain.Format, plain.Compress = "", ""
 	// What is in the middle is nobody else's.
-	first := &places{opt: &plain, web: p.web, repos: p.repos}
+	first := &places{opt: &plain, web: p.web, repos: p.repos, written: map[Location]Location{}}
 	here := Location{Scheme: SchemeLayout, Path: l.Path()}
 	fetched := &Result{Blobs: map[Method]int{}, Bytes: map[Method]int64{}}
 	if p.opt.AllTags {
@@ -43,7 +44,7 @@ func (p *places) convert(ctx context.Context, src, dst Location, result *Result)
 	v := &converter{l: l, opt: p.opt, result: result, done: map[digest.Digest]ispec.Descriptor{}, layers: map[digest.Digest]ispec.Descriptor{}}
 	last := *p.opt
 	last.Platforms, last.Link = nil, true
-	final := &places{opt: &last, web: p.web, repos: p.repos, archive: p.archive}
+	final := &places{opt: &last, web: p.web, repos: p.repos, archive: p.archive, written: p.written}
 	for _, img := range fetched.Images {
 		if err = final.copyConverted(ctx, v, img, dst, result); err != nil {
 			break
@@ -75,7 +76,13 @@ func (p *places) copyConverted(ctx context.Context, v *converter, img CopiedImag
 	}
 	to := dst
 	if p.opt.AllTags {
-		to.Tag = here.Tag
+		from, err := ParseLocation(img.Source)
+		if err != nil {
+			return err
+		}
+		if to, err = dst.withTag(here.Tag, from.Scheme == SchemeDockerArchive); err != nil {
+			return err
+		}
 	}
 	at := len(result.Images)
 	if err := p.copy(ctx, here, to, result); err != nil {

@@ -168,7 +168,6 @@ func (p *places) copyTags(ctx context.Context, src, dst Location, result *Result
 	if len(tags) == 0 {
 		return errorf(layout.ErrNotFound, "there is no tag")
 	}
-	sources := map[string]string{} // by what they become
 	for _, tag := range tags {
 		from := src
 		from.Tag = tag
@@ -179,10 +178,6 @@ func (p *places) copyTags(ctx context.Context, src, dst Location, result *Result
 		if err != nil {
 			return fmt.Errorf("tag %s: %w", quote.Name(tag), err)
 		}
-		if other, taken := sources[to.String()]; taken {
-			return errorf(layout.ErrAmbiguous, "%s and %s would both be %s", quote.Name(other), quote.Name(tag), quote.Name(to.String()))
-		}
-		sources[to.String()] = tag
 		if err := p.copy(ctx, from, to, result); err != nil {
 			return fmt.Errorf("tag %s: %w", quote.Name(tag), err)
 		}
@@ -214,6 +209,10 @@ func (l Location) withTag(tag string, whole bool) (Location, error) {
 
 // copy copies one name.
 func (p *places) copy(ctx context.Context, src, dst Location, result *Result) (err error) {
+	if other, taken := p.written[dst]; taken {
+		return errorf(layout.ErrAmbiguous, "%s and %s would both be %s", quote.Name(other.String()), quote.Name(src.String()), quote.Name(dst.String()))
+	}
+	p.written[dst] = src
 	from, err := p.source(ctx, src)
 	if err != nil {
 		return err

@@ -24,6 +24,8 @@ type places struct {
 	repos map[string]*repository
 	// archive is the archive that is written; nil if there is none.
 	archive archiveWriter
+	// written are the locations that were written to, and where from.
+	written map[Location]Location
 }
 
 // defaultParallel is how many blobs are copied at once.
@@ -48,7 +50,7 @@ func newPlaces(opt *Options, locs ...Location) (*places, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &places{opt: opt, web: w, repos: map[string]*repository{}}, nil
+	return &places{opt: opt, web: w, repos: map[string]*repository{}, written: map[Location]Location{}}, nil
 }
 
 func (p *places) close() { p.web.close() }
@@ -266,32 +268,30 @@ func (p *places) finish(ctx context.Context) error {
 
 // stage is a layout for what is on its way.
 type stage struct {
-	dir string
-	l   *layout.Layout
+	temp *tempDir
+	l    *layout.Layout
 }
 
-// discard removes what was only needed on the way.
-func (s *stage) discard() error {
-	return both(s.l.Close(), os.RemoveAll(s.dir))
-}
-
-// stagingLayout makes a layout for what is on its way to dst, beside it if it is a file
-// or a directory.
-func stagingLayout(ctx context.Context, dst Location) (string, *layout.Layout, error) {
+// newStage makes a layout for what is on its way to dst, beside it if it is a file or a
+// directory.
+func newStage(ctx context.Context, dst Location) (*stage, error) {
 	parent := ""
 	if dst.Path != "" && dst.Path != standardStream {
 		parent = filepath.Dir(filepath.Clean(dst.Path))
 		if err := os.MkdirAll(parent, 0o755); err != nil {
-			return "", nil, fmt.Errorf("make directory: %w", err)
+			return nil, fmt.Errorf("make directory: %w", err)
 		}
 	}
-	dir, err := os.MkdirTemp(parent, ".shale-copy-")
+	temp, err := newTempDir(parent)
 	if err != nil {
-		return "", nil, fmt.Errorf("make temporary directory: %w", err)
+		return nil, err
 	}
-	l, err := layout.Create(ctx, filepath.Join(dir, "layout"))
+	l, err := layout.Create(ctx, filepath.Join(temp.path, "layout"))
 	if err != nil {
-		return "", nil, both(err, os.RemoveAll(dir))
+		return nil, both(err, temp.remove())
 	}
-	return dir, l, nil
+	return &stage{temp, l}, nil
 }
+
+// discard removes what was only needed on the way.
+func (s *stage) discard() error { return both(s.l.Close(), s.temp.remove()) }
