@@ -38,6 +38,8 @@ _shale() {
 		_shale_words "$commands"
 	elif [[ $args == files ]]; then
 		_shale_files -f
+	elif [[ $args == images ]]; then
+		_shale_image
 	else
 		_shale_words "$args"
 	fi
@@ -140,6 +142,7 @@ _shale_command() {
 		;;
 	'shale diff')
 		flags='--json --format --summary --ignore --times --include --exclude --content --exit-code --platform --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --userns --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		args='images'
 		;;
 	'shale verify')
 		flags='--json --layout --image --platform --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'

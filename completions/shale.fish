@@ -156,6 +156,7 @@ complete -c shale -n '__shale_is shale stat' -l max-ratio -x -d 'the greatest nu
 complete -c shale -n '__shale_is shale stat' -l max-xattr-size -x -d 'the greatest size of the value of an extended attribute'
 complete -c shale -n '__shale_is shale stat' -l max-header-size -x -d 'the greatest size of the extended header of an entry'
 complete -c shale -n '__shale_is shale stat' -l max-metadata-size -x -d 'the greatest size of all names, links and attributes, beyond 256 bytes for each entry, or none'
+complete -c shale -n '__shale_is shale diff' -f -a '(__shale_images)'
 complete -c shale -n '__shale_is shale diff' -l json -d 'print one line of JSON: the same as --format json'
 complete -c shale -n '__shale_is shale diff' -l format -x -d 'the form of the output: text, json, or luet (the JSON that luet and container-diff have)'
 complete -c shale -n '__shale_is shale diff' -l summary -d 'print numbers and sizes of what was added, deleted and changed, as the JSON that luet has'

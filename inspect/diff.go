@@ -28,7 +28,8 @@ type DiffSource struct {
 
 	// Dir is the path of the directory, which may be a symbolic link.
 	Dir string
-	// Map relates owners on the disk to those inside the container.
+	// Map relates owners on the disk to those inside the container. In a rootless tree,
+	// what its owner may not read is made readable for the moment in which it is read.
 	Map layer.MapOptions
 	// Baseline, if not nil, is what a bundle knows of its root filesystem. What it
 	// vouches for is not read.

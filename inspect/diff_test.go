@@ -4,6 +4,7 @@ package inspect_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shale-oci/shale/inspect"
+	"github.com/shale-oci/shale/internal/progress"
 	"github.com/shale-oci/shale/internal/rooted"
 	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/mtree"
@@ -491,4 +493,40 @@ func TestDiffMemory(t *testing.T) {
 		t.Errorf("%d bytes an entry, budget %d; %q", each, budget, got)
 	}
 	t.Logf("%d bytes an entry", each)
+}
+
+// TestDiffChanging: a tree that changes meanwhile is neither what it was nor what it is.
+func TestDiffChanging(t *testing.T) {
+	a, b := t.TempDir(), t.TempDir()
+	for _, dir := range []string{a, b} {
+		must(t, os.WriteFile(filepath.Join(dir, "file"), []byte("content"), 0o644))
+	}
+	sides := [2]inspect.DiffSource{{Name: "a", Dir: a}, {Name: "b", Dir: b}}
+	for name, tt := range map[string]struct {
+		meanwhile func() error
+		content   bool
+		after     int // walks
+	}{
+		"rewritten": {func() error { return os.WriteFile(filepath.Join(b, "file"), []byte("longer content"), 0o644) }, false, 2},
+		"replaced":  {func() error { return os.Remove(filepath.Join(b, "file")) }, false, 2},
+		"cut":       {func() error { return os.WriteFile(filepath.Join(b, "file"), []byte("cut"), 0o644) }, true, 4},
+	} {
+		must(t, os.WriteFile(filepath.Join(b, "file"), []byte("CONTENT"), 0o644))
+		walks := 0
+		_, err := inspect.Diff(t.Context(), sides[0], sides[1], inspect.DiffOptions{Content: tt.content, Progress: func(e progress.Event) {
+			if e.Stage == "checking" && e.End {
+				if walks++; walks == tt.after {
+					must(t, tt.meanwhile())
+				}
+			}
+		}})
+		if !errors.Is(err, mtree.ErrChanged) || !strings.Contains(err.Error(), "b: file: ") {
+			t.Errorf("%s: after %d walks, got %v", name, walks, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := inspect.Diff(ctx, sides[0], sides[1], inspect.DiffOptions{Progress: func(progress.Event) { cancel() }})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
 }

@@ -5,7 +5,7 @@
 //
 // [Stat] tells what an image is: its manifest, its config, and its history with
 // the layers that belong to it. [StatIndex] tells which platforms an index has images
-// for.
+// for. [Diff] tells how two images differ, or an image and a directory.
 package inspect
 
 import (

@@ -94,6 +94,9 @@ var argumentChoices = map[string][]string{
 	"shale completion": slices.Sorted(maps.Keys(completionFiles)),
 }
 
+// imageArguments are the commands whose positional arguments are images or directories.
+var imageArguments = map[string]bool{"shale diff": true}
+
 // names returns the names of the commands below m, aliases included.
 func (m *manual) names() []string {
 	var list []string

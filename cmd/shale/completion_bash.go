@@ -52,6 +52,8 @@ _shale() {
 		_shale_words "$commands"
 	elif [[ $args == files ]]; then
 		_shale_files -f
+	elif [[ $args == images ]]; then
+		_shale_image
 	else
 		_shale_words "$args"
 	fi
@@ -112,6 +114,9 @@ _shale_image() {
 		}
 		if list := argumentChoices[m.name(" ")]; list != nil {
 			fmt.Fprintf(&b, "\t\targs='%s'\n", strings.Join(list, " "))
+		}
+		if imageArguments[m.name(" ")] {
+			b.WriteString("\t\targs='images'\n")
 		}
 		b.WriteString("\t\t;;\n")
 	}

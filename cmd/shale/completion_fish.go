@@ -62,6 +62,9 @@ end
 		for _, choice := range argumentChoices[m.name(" ")] {
 			fmt.Fprintf(&b, "complete -c shale %s -f -a %s\n", is, choice)
 		}
+		if imageArguments[m.name(" ")] {
+			fmt.Fprintf(&b, "complete -c shale %s -f -a '(__shale_images)'\n", is)
+		}
 		for _, f := range m.flags {
 			line := "complete -c shale " + is
 			if m == root {

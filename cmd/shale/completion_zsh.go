@@ -96,6 +96,9 @@ func zshArguments(m *manual) string {
 	if list := argumentChoices[m.name(" ")]; list != nil {
 		return "(" + strings.Join(list, " ") + ")"
 	}
+	if imageArguments[m.name(" ")] {
+		return "_shale_image"
+	}
 	return "_files"
 }
 
