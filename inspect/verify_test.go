@@ -8,17 +8,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
 	"github.com/shale-oci/shale/inspect"
+	"github.com/shale-oci/shale/internal/progress"
 	"github.com/shale-oci/shale/layout"
 	"github.com/shale-oci/shale/test/ocitest"
 )
@@ -203,6 +206,8 @@ var damages = []struct {
 	}, inspect.InvalidEntry, ""},
 }
 
+func (p *patient) size(d string) int64 { return int64(len(p.read(p.blob(d)))) }
+
 func (p *patient) append(name, more string) {
 	p.write(p.path(name), append(p.read(p.path(name)), more...))
 }
@@ -351,7 +356,8 @@ func readAll(ctx context.Context, dir string) error {
 
 func TestVerifyCountsEachBlobOnce(t *testing.T) {
 	p := newPatient(t)
-	r := p.verify(inspect.VerifyOptions{})
+	var last progress.Event
+	r := p.verify(inspect.VerifyOptions{Progress: func(e progress.Event) { last = e }})
 	// app: manifest, config, 3 layers; multi: index, 2 manifests, 2 configs, and the
 	// two layers of the first are those of app.
 	if r.Images != 3 || r.Blobs != 5+5+1 {
@@ -364,6 +370,15 @@ func TestVerifyCountsEachBlobOnce(t *testing.T) {
 		info, err := b.Info()
 		p.must(err)
 		bytes += info.Size()
+	}
+	var layers int64
+	for i := range 3 {
+		layers += p.size(p.layerDigest(i))
+	}
+	other := list(p.object(p.read(p.blob(list(p.object(p.read(p.blob(p.target("multi"))))["manifests"])[1]["digest"].(string))))["layers"])
+	layers += p.size(other[0]["digest"].(string))
+	if !last.End || last.Done != layers || last.Total != layers {
+		t.Errorf("the layers have %d bytes, and it has read %+v", layers, last)
 	}
 	if r.Bytes != bytes || r.Blobs != len(blobs) {
 		t.Errorf("%d bytes in %d blobs, and there are %d in %d", r.Bytes, r.Blobs, bytes, len(blobs))
@@ -498,6 +513,19 @@ func TestVerifyInformation(t *testing.T) {
 				p.must(os.Remove(p.blob(e["digest"].(string))))
 			})
 		}, ""},
+		{"embedded layer", func(p *patient) {
+			p.layerDescriptor(2, func(d object) {
+				d["data"] = p.read(p.blob(d["digest"].(string)))
+				p.must(os.Remove(p.blob(d["digest"].(string))))
+			})
+		}, "unreachable-blob"},
+		{"embedded layer with a fault", func(p *patient) {
+			p.layer(2, ocitest.Layer(ocitest.Hardlink("l", "nothing")))
+			p.layerDescriptor(2, func(d object) {
+				d["data"] = p.read(p.blob(d["digest"].(string)))
+				p.must(os.Remove(p.blob(d["digest"].(string))))
+			})
+		}, "missing-link-target unreachable-blob"},
 		{"nothing is known to be unreachable", func(p *patient) {
 			p.put([]byte("x"))
 			p.manifest("app", rename("layers", "Layers"))
@@ -513,6 +541,44 @@ func TestVerifyInformation(t *testing.T) {
 			}
 			checkReport(t, r)
 		})
+	}
+}
+
+// TestVerifyGraphs: what refers to each other in odd ways costs neither time nor memory.
+func TestVerifyGraphs(t *testing.T) {
+	start := time.Now()
+	entry := func(data []byte, d string, more object) object {
+		e := object{"mediaType": ispec.MediaTypeImageIndex, "digest": d, "size": len(data)}
+		maps.Copy(e, more)
+		return e
+	}
+	for _, tt := range []struct {
+		name  string
+		depth int
+		more  func(level, i int) object
+		opt   inspect.VerifyOptions
+		want  string
+	}{
+		{"doubling", 30, func(int, int) object { return nil }, inspect.VerifyOptions{}, ""},
+		{"doubling with platforms", 30, func(level, i int) object {
+			return object{"platform": object{"os": "linux", "architecture": fmt.Sprintf("a%d", i)}}
+		}, inspect.VerifyOptions{Platform: &ispec.Platform{OS: "linux", Architecture: "amd64"}}, ""},
+		{"a chain", 2000, func(int, int) object { return nil }, inspect.VerifyOptions{}, "too-deep"},
+	} {
+		p := newPatient(t)
+		p.document("multi", func(data []byte) []byte {
+			for level := range tt.depth {
+				d := p.put(data)
+				data = p.json(object{"schemaVersion": 2, "manifests": []any{entry(data, d, tt.more(level, 0)), entry(data, d, tt.more(level, 1))}})
+			}
+			return data
+		})
+		if got := codes(p.verify(tt.opt)); got != tt.want {
+			t.Errorf("%s: %s", tt.name, got)
+		}
+	}
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("it takes %v", took)
 	}
 }
 

@@ -34,6 +34,7 @@ type stackLayer struct {
 	compression layer.Compression
 	supported   bool          // the media type is that of a layer
 	usable      bool          // there is a blob, and it has the size of the descriptor
+	data        []byte        // the blob, if the descriptor has it and the layout has not
 	diffID      digest.Digest // empty if it is not known
 }
 
@@ -186,8 +187,12 @@ func (v *verifier) layers(m *ispec.Manifest, at place, isImage bool) *imageStack
 		case isImage && !l.supported:
 			v.found(UnsupportedLayer, blobObject(d.Digest), at.in, "the media type %s is not one of layers", quote.Name(d.MediaType))
 		}
-		l.usable = v.descriptor(d, at) && v.facts(d.Digest).err == nil
-		if l.usable && (!isImage || !l.supported) {
+		l.usable = v.descriptor(d, at)
+		switch {
+		case !l.usable:
+		case v.facts(d.Digest).err != nil:
+			l.data = d.Data
+		case !isImage || !l.supported:
 			v.leaf(d.Digest)
 		}
 		stack.layers = append(stack.layers, l)

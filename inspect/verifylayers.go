@@ -84,6 +84,9 @@ func (s *step) next(l stackLayer) *step {
 		s.kids = append(s.kids, kid)
 	}
 	kid.usable = kid.usable || l.usable // one of two descriptors may have the wrong size
+	if kid.data == nil {
+		kid.data = l.data
+	}
 	kid.diffID = cmp.Or(kid.diffID, l.diffID)
 	return kid
 }
@@ -155,7 +158,7 @@ func (v *verifier) readable(s *step) bool {
 		return false
 	}
 	facts := v.facts(s.digest)
-	return facts.err == nil && !facts.bad
+	return s.data != nil || facts.err == nil && !facts.bad
 }
 
 // layerRun is a layer that is being read.
@@ -174,7 +177,10 @@ func (v *verifier) begin(ctx context.Context, s *step) *layerRun {
 	if !v.readable(s) {
 		return run
 	}
-	if run.blob, run.err = v.store.open(ctx, s.digest, v.facts(s.digest).size); run.err != nil {
+	facts := v.facts(s.digest)
+	if facts.err != nil {
+		run.blob = embedded(ctx, s.digest, s.data)
+	} else if run.blob, run.err = v.store.open(ctx, s.digest, facts.size); run.err != nil {
 		return run
 	}
 	diffID := s.diffID
@@ -184,7 +190,7 @@ func (v *verifier) begin(ctx context.Context, s *step) *layerRun {
 	run.stream, run.err = layer.NewStream(ctx, run.blob, layer.StreamOptions{
 		Compression: s.compression,
 		DiffID:      diffID,
-		Budget:      v.opt.Limits.Budget(v.facts(s.digest).size),
+		Budget:      v.opt.Limits.Budget(run.blob.left),
 		Warn: func(msg string) {
 			run.mu.Lock()
 			defer run.mu.Unlock()
@@ -227,8 +233,10 @@ func (v *verifier) apply(ctx context.Context, s *step, run *layerRun) error {
 		s.broken = true
 		return v.spoiled(ctx, s.digest, err)
 	}
-	v.count(v.facts(s.digest))
-	v.meter.add(v.facts(s.digest).size)
+	if facts := v.facts(s.digest); facts.err == nil {
+		v.count(facts)
+		v.meter.add(facts.size)
+	}
 	for _, msg := range run.warnings {
 		found.add(PaddedLayer, "%s", msg)
 	}

@@ -10,7 +10,6 @@ import (
 	"hash"
 	"io"
 	"io/fs"
-	"os"
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
@@ -179,7 +178,7 @@ func (s *store) lstat(d digest.Digest) (rooted.Stat, error) {
 // blobReader reads a blob up to the size that it had, and hashes it.
 type blobReader struct {
 	ctx  context.Context
-	file *os.File
+	file io.ReadCloser
 	want digest.Digest
 	hash hash.Hash
 	left int64
@@ -197,6 +196,14 @@ func (s *store) open(ctx context.Context, d digest.Digest, size int64) (*blobRea
 		return nil, withoutPath(err)
 	}
 	return &blobReader{ctx: ctx, file: f, want: d, hash: d.Algorithm().Hash(), left: size}, nil
+}
+
+// embedded reads what a descriptor has of its blob.
+func embedded(ctx context.Context, d digest.Digest, data []byte) *blobReader {
+	return &blobReader{
+		ctx: ctx, file: io.NopCloser(bytes.NewReader(data)),
+		want: d, hash: d.Algorithm().Hash(), left: int64(len(data)),
+	}
 }
 
 func (r *blobReader) Read(p []byte) (int, error) {
