@@ -41,7 +41,7 @@ const (
 	DefaultMaxHeader = 1 << 20
 	// DefaultMaxMetadata is what names, links and attributes may have beyond what
 	// usual ones need.
-	DefaultMaxMetadata = 16 << 20
+	DefaultMaxMetadata = 12 << 20
 )
 
 const (
@@ -49,8 +49,9 @@ const (
 	// to the ratio: small things may be as empty as they like.
 	ratioFrom = 1 << 30
 	// usualMetadata is how many bytes of names, links and attributes each entry
-	// has before any count against Limits.Metadata.
-	usualMetadata = 256
+	// has before any count against Limits.Metadata. A signature of IMA needs most of
+	// it.
+	usualMetadata = 512
 	// maxDepth is how many directories deep a tree may be. The kernel gives up at
 	// half of that when a path is used as a whole.
 	maxDepth = 4096
@@ -75,7 +76,7 @@ type Limits struct {
 	// DefaultMaxHeader, and nothing makes it more.
 	Header int64
 	// Metadata is how many bytes of names, link targets and extended attributes all
-	// entries together may have, beyond 256 for each entry. All of that is kept in
+	// entries together may have, beyond 512 for each entry. All of that is kept in
 	// memory. 0 means DefaultMaxMetadata.
 	Metadata int64
 }

@@ -47,7 +47,7 @@ func TestLimitsOfEntries(t *testing.T) {
 		{"an attribute", Limits{Xattr: 10}, [][]byte{xattr(11)}, limit.Xattr, 11, 10},
 		{"an attribute that Linux does not take", Limits{Xattr: Unlimited}, [][]byte{xattr(64<<10 + 1)}, limit.Xattr, 64<<10 + 1, 64 << 10},
 		{"an extended header", Limits{Header: 100}, [][]byte{ocitest.Layer(tfile("a").PAX("comment", strings.Repeat("c", 94)))}, limit.Header, 101, 100},
-		{"metadata", Limits{Metadata: 1000}, [][]byte{xattr(2000)}, limit.Metadata, 2000 + 1 + 6 - 256, 1000},
+		{"metadata", Limits{Metadata: 1000}, [][]byte{xattr(2000)}, limit.Metadata, 2000 + 1 + 6 - 512, 1000},
 		{"deep", Limits{}, [][]byte{ocitest.Layer(tfile(strings.Repeat("d/", maxDepth) + "f"))}, "", 0, 0},
 		{"too deep", Limits{}, [][]byte{ocitest.Layer(tfile(strings.Repeat("d/", maxDepth+1) + "f"))}, "", maxDepth + 1, maxDepth},
 	} {

@@ -35,7 +35,7 @@ func (f *limitFlags) flags() []cli.Flag {
 		size("ratio", strconv.Itoa(layer.DefaultMaxRatio), "the greatest `number` of uncompressed bytes for each compressed one, from 1 GiB on, or none", &f.ratio),
 		size("xattr-size", "64KiB", "the greatest `size` of the value of an extended attribute", &f.xattr),
 		size("header-size", "1MiB", "the greatest `size` of the extended header of an entry", &f.header),
-		size("metadata-size", "16MiB", "the greatest `size` of all names, links and attributes, beyond 256 bytes for each entry, or none", &f.metadata),
+		size("metadata-size", "12MiB", "the greatest `size` of all names, links and attributes, beyond 512 bytes for each entry, or none", &f.metadata),
 	}
 }
 

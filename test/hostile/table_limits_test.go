@@ -18,6 +18,31 @@ import (
 	oci "github.com/shale-oci/shale/test/ocitest"
 )
 
+// L. What goes from one place to another. What registries do is in the tests of
+// package transfer and in bats/registry.bats.
+var copies = []hostileCase{
+	{"L1", "the tag is there already: it leads to the new image", all(good, existingImage), do("copy @LAYOUT:v @BUNDLE:v"), accepted(func(w *world) {
+		if r := w.shale("stat --json --image @BUNDLE:v"); !strings.Contains(r.stdout, w.manifest("v").String()) {
+			w.Errorf("the tag leads to something else: %s", r.stdout)
+		}
+	})},
+	{"L1.join", "the tag is there already, and images are joined: it stays", all(good, existingImage, func(w *world) {
+		w.must("split --image @LAYOUT:v --base @LAYOUT:v @BUNDLE-out")
+	}), do("join @BUNDLE-out --image @BUNDLE:v"), refused("the tag v is there already")},
+	{"L2", "one flipped byte in a layer that is copied", all(good, flip(aLayer, 50)), do(leaving...), refused("digest").resumable()},
+	{"L2.manifest", "one flipped byte in the manifest", all(good, flip(aManifest, 50)), do(leaving...), refused("digest").resumable()},
+	{"L2.size", "a layer that is one byte longer", resize(aLayer, -1), do(leaving...), refused("size").resumable()},
+	{"L2.squash", "one flipped byte in a layer that is merged", all(good, flip(aLayer, 50)), do("squash --image @LAYOUT:v --tag new", "export --image @LAYOUT:v @BUNDLE"), refused("digest")},
+}
+
+// leaving are the ways in which an image leaves the layout.
+var leaving = []string{"copy @LAYOUT:v @BUNDLE:v", "copy @LAYOUT:v oci-archive:@BUNDLE:v", "copy @LAYOUT:v docker-archive:@BUNDLE:a:v", "copy --compress zstd @LAYOUT:v @BUNDLE:v"}
+
+// existingImage is another image with the same tag, where the bundle would be.
+func existingImage(w *world) {
+	oci.Image{Layers: [][]byte{oci.Layer()}, Author: "another"}.Write(w, w.bundle, "v")
+}
+
 // X. Limits: input that is small, and becomes large for who reads it. The message
 // says what was found, and how to change the limit where that can be.
 var limits = []hostileCase{
@@ -97,7 +122,7 @@ func bomb(size int64) input {
 	made := sync.OnceValues(func() ([]byte, digest.Digest) {
 		var blob bytes.Buffer
 		content := digest.SHA256.Digester()
-		z, err := zstd.NewWriter(&blob)
+		z, err := zstd.NewWriter(&blob, zstd.WithWindowSize(1<<20))
 		if err != nil {
 			panic(err)
 		}
@@ -176,11 +201,14 @@ func steps(w *world) {
 func repeated(n int) input {
 	return func(w *world) {
 		layer := oci.Layer(oci.File("x", strings.Repeat("\x00", 64<<20), 0o644))
-		enc, err := zstd.NewWriter(nil)
+		var data bytes.Buffer
+		enc, err := zstd.NewWriter(&data, zstd.WithWindowSize(1<<20))
 		w.ok(err)
-		data := enc.EncodeAll(layer, nil)
+		_, err = enc.Write(layer)
+		w.ok(err)
+		w.ok(enc.Close())
 		w.image(oci.Image{Layers: [][]byte{layer}, Compression: "none", Edit: func(c *ispec.Image, m *ispec.Manifest) {
-			d := w.put(ispec.MediaTypeImageLayerZstd, data)
+			d := w.put(ispec.MediaTypeImageLayerZstd, data.Bytes())
 			m.Layers, c.RootFS.DiffIDs = nil, nil
 			for range n {
 				m.Layers = append(m.Layers, d)

@@ -25,6 +25,6 @@ func table() []hostileCase {
 		streams, compression, // table_stream_test.go
 		descriptors, layoutFiles, // table_layout_test.go
 		bundles, repacks, // table_bundle_test.go
-		limits, // table_limits_test.go
+		copies, limits, // table_limits_test.go
 	)
 }

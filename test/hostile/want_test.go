@@ -4,6 +4,7 @@ package hostile
 
 import (
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ type want struct {
 	within  time.Duration   // what each command may take of the processors; no limit if 0
 	in      map[string]want // what holds in place of all this in a mode
 	mode    string          // the only mode in which the case can be made; any if empty
+	resumes bool            // what was verified before the refusal may stay, for the next try
 }
 
 // check looks at what shale has made.
@@ -38,6 +40,13 @@ func accepted(checks ...check) want { return want{checks: checks} }
 // refusal may have some before its line.
 func (x want) warning(says ...string) want {
 	x.warns = append(slices.Clip(x.warns), says...)
+	return x
+}
+
+// resumable says that a new layout may stay with the blobs that were verified before
+// the refusal, and without a tag.
+func (x want) resumable() want {
+	x.resumes = true
 	return x
 }
 
@@ -102,7 +111,68 @@ func (w *world) judge(x want, commands []string) {
 	for _, c := range x.checks {
 		c(w)
 	}
+	w.verifies(x, commands, before.layout)
+	w.exports(x, commands, before.layout)
 	w.same("the outside", before.outside, w.outside())
+}
+
+// verifies runs verify on the layout, which has to stand whatever is in there. What it
+// says has to fit the verdict: it finds something in a layout that is refused, unless
+// the reason is elsewhere.
+func (w *world) verifies(x want, commands []string, layout ocitest.Tree) {
+	w.Helper()
+	if layout == nil {
+		return
+	}
+	r := w.run(want{}, "verify --layout @LAYOUT")
+	w.same("the layout", layout, w.snapshot(w.layout))
+	clean := r.status == 0
+	if !clean && (r.status != 1 || strings.Count(r.stderr, "\n") != 1) {
+		w.Errorf("%s: status %d, %q", r.line, r.status, r.stderr)
+	}
+	id := strings.Split(w.Name()+"//", "/")[2]
+	_, fine := notWrong[id]
+	_, family := notWrong[id[:min(len(id), 1)]]
+	if clean && x.refused && slices.Contains(commands, unpack) && !fine && !family {
+		w.Errorf("%s finds nothing wrong with a layout that cannot be unpacked", r.line)
+	}
+}
+
+// exports runs export on what was unpacked: it stands whatever is in there, has what
+// can be unpacked, and leaves nothing of what it had to give up.
+func (w *world) exports(x want, commands []string, layout ocitest.Tree) {
+	w.Helper()
+	if layout == nil || !slices.Contains(commands, unpack) {
+		return
+	}
+	tmp, err := os.Stat(w.tmp)
+	w.ok(err)
+	r := w.run(want{}, "export --image @LAYOUT:v @BUNDLE.tar")
+	w.ok(os.Chtimes(w.tmp, time.Time{}, tmp.ModTime())) // temporary files may have come and gone
+	w.same("the layout", layout, w.snapshot(w.layout))
+	_, err = os.Lstat(w.bundle + ".tar")
+	switch {
+	case r.status == 0 && err == nil:
+		w.ok(os.Remove(w.bundle + ".tar"))
+	case r.status != 1 || err == nil || !strings.HasSuffix(r.stderr, "\n"):
+		w.Errorf("%s: status %d, %q, and the archive is there: %v", r.line, r.status, r.stderr, err == nil)
+	case !x.refused:
+		w.Errorf("%s: what can be unpacked is refused: %q", r.line, r.stderr)
+	}
+}
+
+// notWrong are the cases, or all of a family, in which an image cannot be unpacked and
+// verify finds no fault with the layout, and why that is so.
+var notWrong = map[string]string{
+	"J":           "the fault is in what the image says about its process, or in the bundle",
+	"D11.userns":  "it depends on who unpacks",
+	"E1":          "only the kernel knows what a capability is",
+	"E7.name":     "only the kernel knows what an attribute may be called",
+	"G13":         "it is an artifact of a type that only others know",
+	"G13.suffix":  "it is an artifact of a type that only others know",
+	"H16":         "it is an artifact of a type that only others know",
+	"H6":          "it is a digest of an algorithm that only others know",
+	"X2.repeated": "the ratio is a matter of who unpacks it",
 }
 
 // state is what there was before a command.
@@ -140,7 +210,7 @@ func raw(r rune) bool { return r != '\n' && r != '\t' && !unicode.IsPrint(r) }
 
 // reads reports whether a command only reads the layout.
 func reads(line string) bool {
-	return slices.Contains([]string{"unpack", "stat", "ls"}, strings.Fields(line)[0]) || strings.HasPrefix(line, "raw unpack")
+	return slices.Contains([]string{"unpack", "stat", "ls", "verify", "export"}, strings.Fields(line)[0]) || strings.HasPrefix(line, "raw unpack")
 }
 
 // refuses runs a command that must not succeed and must leave no trace. It
@@ -148,6 +218,9 @@ func reads(line string) bool {
 func (w *world) refuses(x want, line string, before state) ocitest.Tree {
 	w.Helper()
 	r := w.run(x, line)
+	if x.resumes && before.bundle == nil {
+		w.dropUntagged()
+	}
 	w.same("the bundle", before.bundle, w.snapshot(w.bundle))
 	var ignore []string
 	if !reads(line) {
@@ -174,6 +247,20 @@ func (w *world) refuses(x want, line string, before state) ocitest.Tree {
 		}
 	}
 	return layout
+}
+
+// dropUntagged removes the layout in the place of the bundle, which must be whole and
+// have no tag.
+func (w *world) dropUntagged() {
+	w.Helper()
+	if _, err := os.Lstat(w.bundle + "/index.json"); err != nil {
+		return
+	}
+	ocitest.AssertWhole(w, w.bundle)
+	if all := w.read(w.bundle + "/index.json")["manifests"].([]any); len(all) > 0 {
+		w.Errorf("the layout that was made has %d entries", len(all))
+	}
+	w.ok(os.RemoveAll(w.bundle))
 }
 
 // accepts runs a command that must succeed. It returns the layout.
