@@ -37,6 +37,7 @@ var sections = []section{
 	{"pack", "Pack", (*bench).pack},
 	{"diff", "Diff", (*bench).diff},
 	{"split", "Split and join", (*bench).split},
+	{"copy", "Copy to a registry and back", (*bench).copy},
 	{"images", "Other images", (*bench).images},
 	{"scale", "How cost grows", (*bench).scale},
 	{"account", "Where an unpack spends its time", (*bench).account},
