@@ -120,6 +120,14 @@ var damages = []struct {
 	{"config of a layer's type", func(p *patient) {
 		p.manifest("app", func(m object) { m["config"].(object)["mediaType"] = ispec.MediaTypeImageLayerGzip })
 	}, inspect.UnexpectedMediaType, ""},
+	{"config of an unknown type", func(p *patient) {
+		p.manifest("app", func(m object) { m["config"].(object)["mediaType"] = "application/json" })
+	}, inspect.DisguisedConfig, ""},
+	{"all layers of unknown types", func(p *patient) {
+		for i := range 3 {
+			p.layerDescriptor(i, func(d object) { d["mediaType"] = ispec.MediaTypeImageLayer + "+xz" })
+		}
+	}, inspect.UnsupportedLayer, ""},
 	{"layer of a manifest's type", func(p *patient) {
 		p.layerDescriptor(1, func(d object) { d["mediaType"] = ispec.MediaTypeImageManifest })
 	}, inspect.UnexpectedMediaType, ""},
@@ -526,6 +534,18 @@ func TestVerifyInformation(t *testing.T) {
 				p.must(os.Remove(p.blob(d["digest"].(string))))
 			})
 		}, "missing-link-target unreachable-blob"},
+		{"artifact", func(p *patient) {
+			p.manifest("app", func(m object) {
+				m["artifactType"] = "text/x"
+				m["config"] = object{"mediaType": ispec.MediaTypeEmptyJSON, "digest": p.put([]byte("{}")), "size": 2}
+			})
+		}, "unreachable-blob"},
+		{"signature", func(p *patient) {
+			p.put([]byte("{}"))
+			p.manifest("app", func(m object) {
+				m["layers"] = []any{object{"mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": p.put([]byte("{}")), "size": 2}}
+			})
+		}, "unreachable-blob"},
 		{"nothing is known to be unreachable", func(p *patient) {
 			p.put([]byte("x"))
 			p.manifest("app", rename("layers", "Layers"))

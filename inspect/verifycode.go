@@ -56,6 +56,7 @@ const (
 	WrongDigest         Code = "wrong-digest"
 	UnexpectedMediaType Code = "unexpected-media-type"
 	UnknownMediaType    Code = "unknown-media-type"
+	DisguisedConfig     Code = "disguised-config"
 	PlatformMismatch    Code = "platform-mismatch"
 	VariantMismatch     Code = "variant-mismatch"
 )
@@ -137,6 +138,7 @@ var codes = []CodeInfo{
 	{WrongDigest, SeverityError, "the content of a blob does not have the digest that is its name"},
 	{UnexpectedMediaType, SeverityError, "a descriptor has the media type of something that does not belong in its place"},
 	{UnknownMediaType, SeverityInfo, "an entry of an index has a media type that the image-spec does not know: only its size and digest are checked"},
+	{DisguisedConfig, SeverityWarning, "a config has the content of an image's and a media type that the image-spec does not know: only sizes and digests are checked"},
 	{PlatformMismatch, SeverityError, "the descriptor and the config of an image name different platforms"},
 	{VariantMismatch, SeverityWarning, "the descriptor and the config of an image name different variants of the architecture"},
 

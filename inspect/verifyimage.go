@@ -64,7 +64,7 @@ func (v *verifier) manifest(ctx context.Context, d ispec.Descriptor, at place) e
 	}
 	below := at.below(d)
 	facts.image = layout.IsConfig(m.Config.MediaType) && (len(m.Layers) == 0 ||
-		slices.ContainsFunc(m.Layers, func(d ispec.Descriptor) bool { return isLayer(d.MediaType) }))
+		slices.ContainsFunc(m.Layers, isMeantAsLayer))
 	if v.opt.Platform != nil && !facts.image {
 		return nil
 	}
@@ -76,6 +76,9 @@ func (v *verifier) manifest(ctx context.Context, d ispec.Descriptor, at place) e
 		return nil
 	}
 	v.fits = true
+	if err := v.checkDisguise(ctx, m, below); err != nil {
+		return err
+	}
 	v.checkPlatform(d, at, facts.config)
 	stack := v.layers(m, below, facts.image)
 	if facts.image {
@@ -87,6 +90,38 @@ func (v *verifier) manifest(ctx context.Context, d ispec.Descriptor, at place) e
 	if m.Subject != nil {
 		below.subject = true
 		return v.entry(ctx, *m.Subject, below)
+	}
+	return nil
+}
+
+// isMeantAsLayer reports whether a descriptor in an image is one of a layer, if perhaps of
+// a kind that is not supported. Artifacts whose config calls itself an image's have
+// other types.
+func isMeantAsLayer(d ispec.Descriptor) bool {
+	return isLayer(d.MediaType) || strings.HasPrefix(d.MediaType, ispec.MediaTypeImageLayer)
+}
+
+// isOther reports whether the media type is that of something that no config can be.
+func isOther(mediaType string) bool {
+	return layout.IsIndex(mediaType) || layout.IsManifest(mediaType) || isLayer(mediaType)
+}
+
+// checkDisguise looks for the config of an image under a type that makes the image an
+// artifact for everybody who reads it.
+func (v *verifier) checkDisguise(ctx context.Context, m *ispec.Manifest, at place) error {
+	d := m.Config
+	facts := v.blobs[d.Digest]
+	if known := layout.IsConfig(d.MediaType) || isOther(d.MediaType); known || !v.leaves[d.Digest] || facts.bad || facts.size > v.limits.MaxDocument ||
+		!slices.ContainsFunc(m.Layers, isMeantAsLayer) {
+		return nil
+	}
+	doc, err := v.readDocument(ctx, d)
+	if doc == nil {
+		return err
+	}
+	config, err := layout.ParseConfig(doc.data)
+	if err == nil && config.RootFS.Type == "layers" && len(config.RootFS.DiffIDs) == len(m.Layers) {
+		v.found(DisguisedConfig, doc.about, at.in, "the config of an image has the media type %s", quote.Name(d.MediaType))
 	}
 	return nil
 }
@@ -118,7 +153,7 @@ func (v *verifier) wants(said *ispec.Platform, m *manifestFacts) bool {
 // config checks the config of a manifest. It returns nil if that is not the config of
 // an image, or of no use.
 func (v *verifier) config(ctx context.Context, d ispec.Descriptor, at place, isImage bool) (*configFacts, error) {
-	if layout.IsIndex(d.MediaType) || layout.IsManifest(d.MediaType) || isLayer(d.MediaType) {
+	if isOther(d.MediaType) {
 		v.found(UnexpectedMediaType, blobObject(d.Digest), at.in, "the config of a manifest has the media type %s", quote.Name(d.MediaType))
 	}
 	if !v.descriptor(d, at) {
