@@ -278,7 +278,7 @@ _shale_value() {
 	'shale stat max-document-size') values=':any' ;;
 	'shale stat max-depth') values=':any' ;;
 	'shale diff format') values=':any' ;;
-	'shale diff ignore') values='type mode uid gid size content target device xattrs mtime hardlinks owner config config.platform config.created config.author config.user config.env config.entrypoint config.cmd config.workingDir config.volumes config.exposedPorts config.labels config.stopSignal config.history config.annotations' ;;
+	'shale diff ignore') values='type mode uid gid size content target device xattrs mtime hardlinks owner config config.platform config.created config.author config.user config.env config.entrypoint config.cmd config.workingDir config.volumes config.exposedPorts config.labels config.stopSignal config.other config.history config.annotations' ;;
 	'shale diff include') values=':any' ;;
 	'shale diff exclude') values=':any' ;;
 	'shale diff platform') values=':any' ;;

@@ -114,7 +114,9 @@ func (d *Difference) Entries() iter.Seq[DiffEntry] { return d.d.entries() }
 // Layers that two images share from the bottom are applied once, and if they share all
 // layers none is read. A file is hashed only if its metadata do not say whether its
 // content differs: if both sides have it with the same size and it is not from the same
-// layer. The trees of both sides are held in memory, contents are not.
+// layer. Only where two images share little, the old one's are all hashed as they are
+// read, which is less work than reading them twice. The trees of both sides are held in
+// memory, contents are not.
 //
 // In a directory whose owners are kept in extended attributes, what cannot be kept does
 // not count: owners and attributes of what is neither file nor directory, and
@@ -135,7 +137,7 @@ func Diff(ctx context.Context, was, now DiffSource, opt DiffOptions) (*Differenc
 		return nil, fmt.Errorf("compare: %w", err)
 	}
 	res := &Difference{Old: d.sides[0].describe(), New: d.sides[1].describe(), Config: []ConfigChange{}, d: d}
-	if a, b := d.sides[0].stack, d.sides[1].stack; a != nil && b != nil {
+	if a, b := d.sides[0], d.sides[1]; a.stack != nil && b.stack != nil {
 		var timeOnly bool
 		if res.Config, timeOnly = diffConfigs(a, b, &opt); timeOnly {
 			res.Summary.TimeOnly++

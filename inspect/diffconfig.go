@@ -3,7 +3,11 @@
 package inspect
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -11,7 +15,6 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shale-oci/shale/layout"
-	"github.com/shale-oci/shale/stack"
 )
 
 // ConfigChange is a difference between the configs or manifests of two images. What one
@@ -21,11 +24,11 @@ type ConfigChange struct {
 	Field string `json:"field"`
 	// Key is the one value that differs of a field that has several with names: the
 	// name of a variable in env, the key of a label or an annotation, a volume, a port;
-	// of the platform, "os.version" or "os.features".
+	// of the platform, "os.version" or "os.features"; the name of an other member.
 	Key string `json:"key,omitzero"`
 	// Old and New are a string, a []string for entrypoint, cmd, os.features, and an env
 	// that has the same variables in another order, the number of entries for history,
-	// and true for a volume or a port.
+	// true for a volume or a port, and as package json has it for an other member.
 	Old any `json:"old,omitzero"`
 	New any `json:"new,omitzero"`
 }
@@ -39,12 +42,12 @@ type configDiff struct {
 // diffConfigs compares configs and manifests. The changes are sorted by field, as the
 // fields are declared, and by key. timeOnly is set if there are none, and the images
 // were created at different times, unless that counts.
-func diffConfigs(a, b *stack.Stack, opt *DiffOptions) (changes []ConfigChange, timeOnly bool) {
+func diffConfigs(a, b *diffSide, opt *DiffOptions) (changes []ConfigChange, timeOnly bool) {
 	d := &configDiff{ignore: opt.Ignore, changes: []ConfigChange{}}
 	if !opt.Times {
 		d.ignore |= DiffCreated
 	}
-	x, y := &a.Config, &b.Config
+	x, y := &a.stack.Config, &b.stack.Config
 	d.platform(&x.Platform, &y.Platform)
 	d.text(DiffCreated, timeText(x.Created), timeText(y.Created))
 	d.text(DiffAuthor, x.Author, y.Author)
@@ -57,10 +60,11 @@ func diffConfigs(a, b *stack.Stack, opt *DiffOptions) (changes []ConfigChange, t
 	d.table(DiffExposedPorts, setTable(x.Config.ExposedPorts), setTable(y.Config.ExposedPorts))
 	d.table(DiffLabels, textTable(x.Config.Labels), textTable(y.Config.Labels))
 	d.text(DiffStopSignal, x.Config.StopSignal, y.Config.StopSignal)
+	d.table(DiffOther, a.other, b.other)
 	if n, m := len(x.History), len(y.History); n != m {
 		d.add(DiffHistory, "", n, m)
 	}
-	d.table(DiffAnnotations, textTable(a.Manifest.Annotations), textTable(b.Manifest.Annotations))
+	d.table(DiffAnnotations, textTable(a.stack.Manifest.Annotations), textTable(b.stack.Manifest.Annotations))
 	created := timeText(x.Created) != timeText(y.Created) && opt.Ignore&DiffCreated == 0
 	return d.changes, created && !opt.Times && len(d.changes) == 0
 }
@@ -98,7 +102,7 @@ func (d *configDiff) table(field DiffFields, was, now map[string]any) {
 	keys := maps.Clone(was)
 	maps.Copy(keys, now)
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		if was[key] != now[key] {
+		if !reflect.DeepEqual(was[key], now[key]) {
 			d.add(field, key, was[key], now[key])
 		}
 	}
@@ -146,6 +150,42 @@ func (d *configDiff) platform(was, now *ispec.Platform) {
 	d.text(DiffPlatform, layout.PlatformString(*was), layout.PlatformString(*now))
 	d.list(DiffPlatform, "os.features", was.OSFeatures, now.OSFeatures)
 	d.keyed(DiffPlatform, "os.version", was.OSVersion, now.OSVersion)
+}
+
+// comparedMembers are the members of the config's "config" that have a field of their own.
+var comparedMembers = []string{
+	"User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "StopSignal",
+}
+
+// otherMembers returns what the "config" of an image's config has besides. Some tools write
+// members that are empty, and others do not.
+func otherMembers(ctx context.Context, l *layout.Layout, config ispec.Descriptor) (map[string]any, error) {
+	data, err := l.ReadBlob(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		Config map[string]any `json:"config"`
+	}
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return nil, fmt.Errorf("config %s: %w", config.Digest, err)
+	}
+	maps.DeleteFunc(doc.Config, func(name string, value any) bool {
+		return isEmpty(value) || slices.Contains(comparedMembers, name)
+	})
+	return doc.Config, nil
+}
+
+func isEmpty(value any) bool {
+	switch v := value.(type) {
+	case nil:
+		return true
+	case []any:
+		return len(v) == 0
+	case map[string]any:
+		return len(v) == 0
+	}
+	return value == "" || value == false || value == 0.0
 }
 
 func timeText(t *time.Time) string {

@@ -14,6 +14,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shale-oci/shale/inspect"
+	"github.com/shale-oci/shale/layout"
 	"github.com/shale-oci/shale/test/ocitest"
 )
 
@@ -154,5 +155,38 @@ func TestDiffContent(t *testing.T) {
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+}
+
+// TestDiffOtherConfig compares what the image-spec does not know of.
+func TestDiffOtherConfig(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "layout")
+	l, err := layout.Create(t.Context(), dir)
+	must(t, err)
+	defer l.Close()
+	add := func(mediaType string, doc any) ispec.Descriptor {
+		t.Helper()
+		digest, size, err := l.PutJSON(t.Context(), doc)
+		must(t, err)
+		return ispec.Descriptor{MediaType: mediaType, Digest: digest, Size: size}
+	}
+	put := func(ref, config string) {
+		t.Helper()
+		doc := json.RawMessage(`{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]},"config":` + config + `}`)
+		m := ispec.Manifest{MediaType: ispec.MediaTypeImageManifest, Config: add(ispec.MediaTypeImageConfig, doc), Layers: []ispec.Descriptor{}}
+		m.SchemaVersion = 2
+		must(t, l.SetRef(t.Context(), ref, add(ispec.MediaTypeImageManifest, m)))
+	}
+	put("a", `{"Healthcheck":{"Test":["CMD","a"],"Interval":1},"OnBuild":null,"Hostname":"","AttachStdin":false,"Shell":["sh"],"User":"1"}`)
+	put("b", `{"Healthcheck":{"Interval":1,"Test":["CMD","b"]},"Memory":0,"User":"1","ArgsEscaped":true}`)
+	d, err := inspect.Diff(t.Context(), source(t, dir, "a"), source(t, dir, "b"), inspect.DiffOptions{})
+	must(t, err)
+	got, err := json.Marshal(d.Config)
+	must(t, err)
+	want := `[{"field":"other","key":"ArgsEscaped","new":true},` +
+		`{"field":"other","key":"Healthcheck","old":{"Interval":1,"Test":["CMD","a"]},"new":{"Interval":1,"Test":["CMD","b"]}},` +
+		`{"field":"other","key":"Shell","old":["sh"]}]`
+	if string(got) != want {
+		t.Errorf("got %s\nwant %s", got, want)
 	}
 }

@@ -45,6 +45,7 @@ const (
 	DiffExposedPorts
 	DiffLabels
 	DiffStopSignal
+	DiffOther       // any further member of the config's "config", such as Healthcheck
 	DiffHistory     // the number of entries
 	DiffAnnotations // of the manifest
 
@@ -60,7 +61,7 @@ const (
 var diffFieldNames = [...]string{
 	"type", "mode", "uid", "gid", "size", "content", "target", "device", "xattrs", "mtime", "hardlinks",
 	"platform", "created", "author", "user", "env", "entrypoint", "cmd", "workingDir", "volumes", "exposedPorts",
-	"labels", "stopSignal", "history", "annotations",
+	"labels", "stopSignal", "other", "history", "annotations",
 }
 
 // diffFieldNamed returns the fields by the names that [ParseDiffFields] takes.

@@ -30,7 +30,7 @@ import (
 
 // oraclePairs is how many random pairs of images Diff is compared with the oracle on, unless
 // SHALE_DIFF_PAIRS says another number.
-const oraclePairs = 150
+const oraclePairs = 100
 
 func must(t testing.TB, err error) {
 	t.Helper()

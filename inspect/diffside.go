@@ -22,6 +22,7 @@ import (
 type diffSide struct {
 	source *DiffSource
 	stack  *stack.Stack // of an image
+	other  map[string]any
 	tree   *layer.Tree
 	known  *mtree.Tree // of an image: what a bundle knows of its files; may be nil
 	disk   *diskTree   // of a directory
@@ -32,7 +33,9 @@ func openSide(ctx context.Context, source *DiffSource) (*diffSide, error) {
 	s := &diffSide{source: source, groups: map[linkID][]string{}}
 	var err error
 	if source.Layout != nil {
-		s.stack, err = stack.Open(ctx, source.Layout, source.Image)
+		if s.stack, err = stack.Open(ctx, source.Layout, source.Image); err == nil {
+			s.other, err = otherMembers(ctx, source.Layout, s.stack.Manifest.Config)
+		}
 	} else {
 		s.disk, err = openDiskTree(source)
 	}
