@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -14,7 +15,7 @@ import (
 // OpenBlobAt opens the content of the blob that d describes from the byte offset on, for
 // callers that hash it themselves: nothing but the size of the file is compared with d.
 // The errors are those of [Layout.OpenBlob], and ErrSize for an offset outside of the
-// blob.
+// blob. What is returned may have a method File() *os.File.
 func (l *Layout) OpenBlobAt(ctx context.Context, d ispec.Descriptor, offset int64) (io.ReadCloser, error) {
 	r, err := l.openBlob(ctx, d)
 	if err == nil && (offset < 0 || offset > d.Size) {
@@ -46,6 +47,14 @@ func (b *rawBlob) Read(p []byte) (int, error) {
 		err = b.r.failed(cause(err))
 	}
 	return n, err
+}
+
+// File returns the file that is read, at the byte that comes next; nil if the content is
+// part of the descriptor. The kernel can send it without copying it first. The file is
+// closed with the blob.
+func (b *rawBlob) File() *os.File {
+	f, _ := b.r.src.(*os.File)
+	return f
 }
 
 // Close implements [io.Closer].

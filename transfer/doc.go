@@ -15,9 +15,10 @@
 // and then [Result] says so.
 //
 // Nothing that was read counts before it has the size and the digest that the descriptor
-// leading to it says. A blob is hashed on its way; a layout takes it under its name once
-// all of it was right, and a registry is not sent its last bytes before. Manifests follow
-// from the leaves up, and at last the tag, which so never leads to anything incomplete.
+// leading to it says. A blob is hashed once on its way: by a layout, which takes it under
+// its name only if all of it was right, or by a registry, whose answer must say so; if it
+// does not, it is hashed here before anything names it. Manifests follow from the leaves
+// up, and at last the tag, which so never leads to anything incomplete.
 // What an interrupted copy has brought stays, and the next one asks for the rest: whole
 // blobs, and of a blob that a layout has the beginning of, the bytes after that.
 //

@@ -518,14 +518,10 @@ func TestCorruptSourceIsNotCopied(t *testing.T) {
 	if err := os.WriteFile(file, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	var puts atomic.Int64
-	host := server(t, func(next http.Handler) http.Handler {
+	takesAll := server(t, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			if req.Method == http.MethodPut && strings.Contains(req.URL.RawQuery, layer.Encoded()) {
-				// One that takes everything.
-				if n, err := io.Copy(io.Discard, req.Body); err == nil && n == req.ContentLength {
-					puts.Add(1)
-				}
+				_, _ = io.Copy(io.Discard, req.Body)
 				w.WriteHeader(http.StatusCreated)
 				return
 			}
@@ -533,7 +529,7 @@ func TestCorruptSourceIsNotCopied(t *testing.T) {
 		})
 	}, registry.WithReferrersSupport(true))
 	for _, dst := range []string{
-		"docker://" + host + "/app:v1", filepath.Join(t.TempDir(), "new") + ":v1",
+		"docker://" + takesAll + "/app:v1", "docker://" + server(t, nil) + "/app:v1", filepath.Join(t.TempDir(), "new") + ":v1",
 		"oci-archive:" + filepath.Join(t.TempDir(), "new.tar") + ":v1",
 	} {
 		_, err := Copy(t.Context(), location(t, src+":v1"), location(t, dst), quick())
@@ -543,8 +539,5 @@ func TestCorruptSourceIsNotCopied(t *testing.T) {
 		if ok, err := Exists(t.Context(), location(t, dst), quick()); ok {
 			t.Errorf("%s is there: %v", dst, err)
 		}
-	}
-	if puts.Load() > 0 {
-		t.Error("the whole of the corrupt blob was sent")
 	}
 }

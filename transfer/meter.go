@@ -4,6 +4,7 @@ package transfer
 
 import (
 	"io"
+	"os"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -97,3 +98,9 @@ func (r *meteredReader) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// File returns the file below, if there is one.
+func (r *meteredReader) File() *os.File { return fileOf(r.ReadCloser) }
+
+// sent says how much of the file was read by the kernel.
+func (r *meteredReader) sent(n int) { r.read(n) }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -90,8 +91,10 @@ type upload struct {
 
 	session string // where the rest goes; empty if there is no session
 	at      int64  // how many bytes the registry has in it
+	best    int64  // how many bytes were sent in the best attempt
 	hash    hash.Hash
 	hashed  int64
+	unseen  bool // some bytes were sent without being hashed
 }
 
 func (u *upload) run(ctx context.Context) error {
@@ -136,7 +139,17 @@ func (u *upload) try(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return u.finish(u.do(req, http.StatusCreated))
+	resp, err := u.do(req, http.StatusCreated)
+	known := err == nil && u.confirmed(resp)
+	if err = u.finish(resp, err); u.unseen {
+		return u.settle(ctx, known, err)
+	}
+	return err
+}
+
+// confirmed reports whether the registry says that it has hashed the blob.
+func (u *upload) confirmed(resp *answer) bool {
+	return resp.Header.Get("Docker-Content-Digest") == u.desc.Digest.String()
 }
 
 // start begins an upload, unless the registry finds that it has the blob already.
@@ -200,10 +213,15 @@ func (u *upload) send(ctx context.Context, method string, statuses ...int) error
 	if err != nil {
 		return err
 	}
+	outer := ctx
 	ctx, q, done := u.web.watch(ctx)
 	defer done()
-	before := u.hashed
-	body := &uploadBody{u: u, src: src, at: u.at, quiet: q, closed: make(chan struct{})}
+	body := &uploadBody{u: u, ctx: ctx, src: src, at: u.at, quiet: q, closed: make(chan struct{})}
+	if body.file = fileOf(src); body.file != nil {
+		if m, ok := src.(*meteredReader); ok {
+			body.sent = m.sent
+		}
+	}
 	address := u.session
 	if method == http.MethodPut {
 		address = u.final()
@@ -229,6 +247,7 @@ func (u *upload) send(ctx context.Context, method string, statuses ...int) error
 		req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", u.at, u.desc.Size-1))
 	}
 	resp, err := u.do(req, statuses...)
+	known := err == nil && u.confirmed(resp)
 	if err == nil {
 		err = u.finish(resp, nil)
 	} else {
@@ -243,8 +262,12 @@ func (u *upload) send(ctx context.Context, method string, statuses ...int) error
 	if body.err != nil {
 		return body.err // it was not the registry
 	}
-	if u.hashed-before >= enoughProgress {
+	if body.at-u.best >= enoughProgress {
 		u.pause.reset()
+	}
+	u.best = max(u.best, body.at)
+	if u.unseen && method == http.MethodPut {
+		return u.settle(outer, known, err)
 	}
 	return err
 }
@@ -313,14 +336,17 @@ func (u *upload) cancel(ctx context.Context) {
 	}
 }
 
-// uploadBody is the body of a request that sends a blob. It hashes what goes through, and
-// keeps the last bytes back until all of it is known to be right: a blob that is not what
-// it should be never gets to its end.
+// uploadBody is the body of a request that sends a blob. If it is not a file that the
+// kernel sends, it hashes what goes through, and keeps the last bytes back until all of it
+// is known to be right: a blob that is not what it should be never gets to its end.
 type uploadBody struct {
 	u     *upload
+	ctx   context.Context
 	src   io.ReadCloser
 	at    int64
 	quiet *quiet
+	file  *os.File // what src reads; nil if it is no file
+	sent  func(n int)
 
 	used   atomic.Bool
 	once   sync.Once
@@ -357,8 +383,11 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 
 // hash hashes what was not hashed in an earlier attempt.
 func (b *uploadBody) hash(p []byte) {
-	if skip := b.u.hashed - b.at; skip < int64(len(p)) {
-		p = p[max(skip, 0):]
+	skip := b.u.hashed - b.at
+	if skip < 0 {
+		b.u.unseen = true
+	} else if skip < int64(len(p)) {
+		p = p[skip:]
 		b.u.hash.Write(p)
 		b.u.hashed += int64(len(p))
 	}
@@ -372,6 +401,9 @@ func (b *uploadBody) end() error {
 		return b.fail(fmt.Errorf("%w: more than %d bytes", layout.ErrSize, b.u.desc.Size))
 	} else if !errors.Is(err, io.EOF) {
 		return b.fail(err)
+	}
+	if b.u.unseen {
+		return nil // that is settled later
 	}
 	if got := digest.NewDigest(b.u.desc.Digest.Algorithm(), b.u.hash); got != b.u.desc.Digest {
 		return b.fail(fmt.Errorf("%w: the content is %s", layout.ErrDigest, got))

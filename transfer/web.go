@@ -98,7 +98,7 @@ func newWeb(opt RegistryOptions, hosts ...string) (*web, error) {
 func newTransport(opt RegistryOptions, config *tls.Config) *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: opt.Silence, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext:           dialer(opt),
 		TLSClientConfig:       config,
 		TLSHandshakeTimeout:   opt.Silence,
 		ResponseHeaderTimeout: opt.Silence,
