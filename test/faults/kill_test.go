@@ -44,7 +44,7 @@ func TestKill(t *testing.T) {
 		} else {
 			dir := place(t)
 			n := v.trace(t, dir, &tracer{which: changes(dir)}).calls
-			for _, k := range sample(v.name, n, 12) {
+			for _, k := range sample(v.name, n, 7) {
 				dir := place(t)
 				kill(k, dir, changes(dir))
 			}
@@ -74,7 +74,7 @@ func TestFail(t *testing.T) {
 		for _, f := range faults {
 			dir := place(t)
 			n := v.trace(t, dir, &tracer{which: changes(dir, f.calls...)}).calls
-			for _, k := range sample(v.name, n, 8) {
+			for _, k := range sample(v.name, n, 5) {
 				dir := place(t)
 				got := v.trace(t, dir, &tracer{which: changes(dir, f.calls...), at: k, errno: f.errno})
 				if got.hit == "" {
