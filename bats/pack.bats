@@ -272,6 +272,16 @@ gives() {
 		[ "$status" -eq 143 ]
 		[ ! -e new ]
 	fi
+	# An archive that never comes.
+	mkfifo never
+	"$SHALE" pack --image new:v1 - <>never &
+	pid=$!
+	sleep 0.2
+	kill -TERM $pid
+	status=0
+	wait $pid || status=$?
+	[ "$status" -eq 143 ]
+	[ ! -e new ]
 	image L v1
 	before=$(contents L)
 	refuses 'no such file' pack "${OWN[@]}" --image L:v1 --from L:v1 a nowhere

@@ -269,7 +269,7 @@ const stdinName = "-"
 // treeSnapshot is what a positional argument means.
 func treeSnapshot(name string) (pack.Snapshot, error) {
 	if name == stdinName {
-		return pack.Snapshot{Tar: func(context.Context) (io.ReadCloser, error) { return os.Stdin, nil }}, nil
+		return pack.Snapshot{Tar: openStdin}, nil
 	}
 	// What the user names may be a link to the tree.
 	path, err := filepath.EvalSymlinks(name)
@@ -286,4 +286,16 @@ func treeSnapshot(name string) (pack.Snapshot, error) {
 		return pack.Snapshot{Tar: func(context.Context) (io.ReadCloser, error) { return os.Open(path) }}, nil
 	}
 	return pack.Snapshot{}, fmt.Errorf("%s is neither a directory nor a tar archive", quote.Name(name))
+}
+
+// openStdin opens standard input. A pipe or a terminal is opened once more, if that is
+// permitted: then a read that waits ends when it is closed.
+func openStdin(context.Context) (io.ReadCloser, error) {
+	info, err := os.Stdin.Stat()
+	if err == nil && info.Mode()&(fs.ModeNamedPipe|fs.ModeCharDevice) != 0 {
+		if again, err := os.Open("/dev/stdin"); err == nil {
+			return again, nil
+		}
+	}
+	return os.Stdin, nil
 }
