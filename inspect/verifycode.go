@@ -38,6 +38,7 @@ const (
 	DanglingRef       Code = "dangling-ref"
 	InvalidRef        Code = "invalid-ref"
 	MisplacedRef      Code = "misplaced-ref"
+	WrongReferrer     Code = "wrong-referrer"
 	InvalidAnnotation Code = "invalid-annotation"
 )
 
@@ -123,6 +124,7 @@ var codes = []CodeInfo{
 	{DanglingRef, SeverityError, "what the ref leads to is not in the layout"},
 	{InvalidRef, SeverityWarning, "the ref does not follow the grammar of the image-spec"},
 	{MisplacedRef, SeverityInfo, "a ref on a descriptor that is not in `index.json`, where it means nothing"},
+	{WrongReferrer, SeverityWarning, "the index with the ref of a digest (the referrers tag of the distribution-spec) lists a manifest whose subject is not that digest"},
 	{InvalidAnnotation, SeverityWarning, "the value of an annotation of the image-spec is not of the form that it must have"},
 
 	{InvalidDigest, SeverityError, "a digest is malformed"},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -248,10 +249,34 @@ func (v *verifier) index(ctx context.Context, d ispec.Descriptor, at place) erro
 			return err
 		}
 	}
+	v.checkReferrers(at, d.Digest, index.Manifests)
 	if index.Subject != nil {
 		below := at.below(d)
 		below.subject = true
 		return v.entry(ctx, *index.Subject, below)
 	}
 	return nil
+}
+
+// referrersTag is the tag under which registries without the referrers API keep what
+// says something about a digest (distribution-spec, "Referrers Tag Schema").
+var referrersTag = regexp.MustCompile(`^(sha256|sha512)-([0-9a-f]{64})$`)
+
+// checkReferrers checks that what an index lists, if its ref is that of a digest, is
+// about that digest.
+func (v *verifier) checkReferrers(at place, index digest.Digest, entries []ispec.Descriptor) {
+	if at.entry == nil {
+		return
+	}
+	tag := referrersTag.FindStringSubmatch(*at.entry)
+	if tag == nil {
+		return
+	}
+	subject := tag[1] + ":" + tag[2] // the longer ones are cut off
+	for _, d := range entries {
+		if m := v.manifests[d.Digest]; m != nil && m.read && !strings.HasPrefix(string(m.subject), subject) {
+			v.found(WrongReferrer, blobObject(d.Digest), string(index), "the ref %s is for referrers of %s, and the subject of the manifest is %s",
+				*at.entry, subject, quote.Name(string(m.subject)))
+		}
+	}
 }

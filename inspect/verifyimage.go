@@ -19,7 +19,10 @@ import (
 type manifestFacts struct {
 	config *configFacts // nil if it is not that of an image, or cannot be used
 	image  bool         // and not an artifact
-	done   bool         // there is nothing more to be found
+	read   bool         // the document is known
+	// subject is what the manifest says something about; empty if nothing.
+	subject digest.Digest
+	done    bool // there is nothing more to be found
 }
 
 // imageStack is the layers of an image, to be applied to each other.
@@ -61,6 +64,10 @@ func (v *verifier) manifest(ctx context.Context, d ispec.Descriptor, at place) e
 	m := doc.manifest()
 	if m == nil {
 		return nil
+	}
+	facts.read = true
+	if m.Subject != nil {
+		facts.subject = m.Subject.Digest
 	}
 	below := at.below(d)
 	facts.image = layout.IsConfig(m.Config.MediaType) && (len(m.Layers) == 0 ||
