@@ -591,6 +591,26 @@ func TestHostileDockerArchives(t *testing.T) {
 	}
 }
 
+// TestManyLayersOfManyImages has a small file stand for more layers than fit in memory.
+func TestManyLayersOfManyImages(t *testing.T) {
+	members := []tarMember{{name: "a"}}
+	var entries []dockerEntry
+	layers := slices.Repeat([]string{"a"}, 4096)
+	for n := range 60 {
+		var config ispec.Image
+		config.OS, config.RootFS.Type, config.Author = "linux", "layers", strings.Repeat("x", n)
+		config.RootFS.DiffIDs = slices.Repeat([]digest.Digest{digest.FromString("")}, len(layers))
+		name := "c" + strings.Repeat("x", n)
+		members = append(members, tarMember{name: name, content: encode(t, config)})
+		entries = append(entries, dockerEntry{Config: name, Layers: layers})
+	}
+	members = append(members, tarMember{name: "manifest.json", content: encode(t, entries)})
+	file := writeTemp(t, compressed(t, tarOf(t, members...), layer.Gzip))
+	if _, err := openArchive(t, "docker-archive:"+file); !errors.Is(err, layout.ErrTooLarge) {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestArchivesFromPipes reads what cannot be sought in.
 func TestArchivesFromPipes(t *testing.T) {
 	l, one, _, _ := archiveLayout(t)

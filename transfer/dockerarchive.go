@@ -31,7 +31,8 @@ import (
 const (
 	maxDockerManifest = 8 << 20 // bytes of manifest.json
 	maxDockerImages   = 4096
-	maxDockerLinks    = 8 // that lead from one to the next
+	maxDockerMade     = 32 << 20 // bytes of the manifests that are made for it
+	maxDockerLinks    = 8        // that lead from one to the next
 )
 
 // ErrNoDockerArchive means that a tar is not what "docker save" writes: there is no
@@ -69,7 +70,9 @@ type dockerArchive struct {
 	members map[string]tarfile.Member
 	images  []DockerImage
 
-	documents map[digest.Digest][]byte             // manifests that were made here, and configs
+	manifests map[digest.Digest][]byte // that were made here
+	made      int64                    // bytes of these
+	configs   map[digest.Digest]tarfile.Member
 	layers    map[digest.Digest]dockerLayer        // by diffID
 	archive   *layout.Archive                      // the same tar as a layout; nil if it is none
 	originals map[digest.Digest][]ispec.Descriptor // manifests in that layout, by their configs
@@ -101,7 +104,7 @@ func readDockerArchive(ctx context.Context, loc Location) (*dockerArchive, error
 	}
 	a := &dockerArchive{
 		loc: loc, file: f,
-		documents: map[digest.Digest][]byte{}, layers: map[digest.Digest]dockerLayer{},
+		manifests: map[digest.Digest][]byte{}, configs: map[digest.Digest]tarfile.Member{}, layers: map[digest.Digest]dockerLayer{},
 	}
 	if err := a.load(ctx); err != nil {
 		return nil, both(err, f.Close())
@@ -232,7 +235,9 @@ func (a *dockerArchive) image(ctx context.Context, e dockerEntry) (DockerImage, 
 		return img, errorf(layout.ErrInvalid, "%d layers, and %d diffIDs in the config %s",
 			len(e.Layers), len(config.RootFS.DiffIDs), quote.Name(e.Config))
 	}
-	a.documents[id] = data
+	if a.configs[id], err = a.lookup(e.Config); err != nil {
+		return img, err
+	}
 	original, ok, err := a.original(ctx, id, e)
 	if err != nil {
 		return img, err
@@ -265,7 +270,13 @@ func (a *dockerArchive) addManifest(m ispec.Manifest) (ispec.Descriptor, error) 
 		return ispec.Descriptor{}, fmt.Errorf("encode manifest: %w", err)
 	}
 	d := ispec.Descriptor{MediaType: m.MediaType, Digest: digest.FromBytes(buf.Bytes()), Size: int64(buf.Len())}
-	a.documents[d.Digest] = buf.Bytes()
+	if a.manifests[d.Digest] != nil {
+		return d, nil
+	}
+	if a.made += d.Size; a.made > maxDockerMade {
+		return d, errorf(layout.ErrTooLarge, "its images have more layers than %d bytes of manifests can list", int64(maxDockerMade))
+	}
+	a.manifests[d.Digest] = buf.Bytes()
 	return d, nil
 }
 
@@ -388,8 +399,11 @@ func CanonicalName(name string) string {
 
 // Open implements [Source].
 func (a *dockerArchive) Open(ctx context.Context, d ispec.Descriptor, offset int64) (io.ReadCloser, error) {
-	if data, ok := a.documents[d.Digest]; ok && int64(len(data)) == d.Size {
+	if data, ok := a.manifests[d.Digest]; ok && int64(len(data)) == d.Size {
 		return bytesOpener(data)(ctx, offset)
+	}
+	if m, ok := a.configs[d.Digest]; ok && m.Size == d.Size {
+		return sectionAt(ctx, a.section(m), offset)
 	}
 	if l, ok := a.layers[d.Digest]; ok && l.size == d.Size {
 		if l.compression == layer.None {
@@ -409,7 +423,10 @@ func (a *dockerArchive) Open(ctx context.Context, d ispec.Descriptor, offset int
 
 // has reports whether Open can give the blob.
 func (a *dockerArchive) has(ctx context.Context, d ispec.Descriptor) bool {
-	if data, ok := a.documents[d.Digest]; ok && int64(len(data)) == d.Size {
+	if data, ok := a.manifests[d.Digest]; ok && int64(len(data)) == d.Size {
+		return true
+	}
+	if m, ok := a.configs[d.Digest]; ok && m.Size == d.Size {
 		return true
 	}
 	if l, ok := a.layers[d.Digest]; ok && l.size == d.Size {

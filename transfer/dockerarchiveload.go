@@ -104,7 +104,17 @@ func (a *dockerArchive) put(ctx context.Context, l *layout.Layout, img *DockerIm
 
 // document reads a manifest or config, verified.
 func (a *dockerArchive) document(ctx context.Context, d ispec.Descriptor) ([]byte, error) {
-	if data, ok := a.documents[d.Digest]; ok {
+	if data, ok := a.manifests[d.Digest]; ok {
+		return data, nil
+	}
+	if m, ok := a.configs[d.Digest]; ok && m.Size == d.Size {
+		data := make([]byte, m.Size)
+		if _, err := io.ReadFull(a.section(m), data); err != nil {
+			return nil, cause(err)
+		}
+		if got := digest.FromBytes(data); got != d.Digest {
+			return nil, errorf(layout.ErrDigest, "the config %s has become %s", d.Digest, got)
+		}
 		return data, nil
 	}
 	if a.archive == nil {

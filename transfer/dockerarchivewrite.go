@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/shale-oci/shale/internal/limit"
 	"github.com/shale-oci/shale/internal/quote"
 	"github.com/shale-oci/shale/internal/tarfile"
 	"github.com/shale-oci/shale/layer"
@@ -63,8 +64,8 @@ type dockerSaver struct {
 	tempDir string
 
 	entries []dockerEntry
-	configs map[string][]byte       // by their names in the archive
-	layers  map[string]plannedLayer // likewise
+	configs map[string]ispec.Descriptor // by their names in the archive
+	layers  map[string]plannedLayer     // likewise
 }
 
 // plannedLayer is a layer to be written.
@@ -75,7 +76,7 @@ type plannedLayer struct {
 }
 
 func (s *dockerSaver) save(ctx context.Context, w io.Writer, images []DockerImage) error {
-	s.entries, s.configs, s.layers = []dockerEntry{}, map[string][]byte{}, map[string]plannedLayer{}
+	s.entries, s.configs, s.layers = []dockerEntry{}, map[string]ispec.Descriptor{}, map[string]plannedLayer{}
 	for _, img := range images {
 		if err := s.plan(ctx, img); err != nil {
 			return err
@@ -83,7 +84,11 @@ func (s *dockerSaver) save(ctx context.Context, w io.Writer, images []DockerImag
 	}
 	tw := tarfile.NewWriter(w)
 	for _, name := range slices.Sorted(maps.Keys(s.configs)) {
-		if err := tw.File(name, s.configs[name]); err != nil {
+		data, err := s.read(ctx, s.configs[name])
+		if err == nil {
+			err = tw.File(name, data)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -124,9 +129,7 @@ func (s *dockerSaver) plan(ctx context.Context, img DockerImage) error {
 		}
 		e.Layers = append(e.Layers, name)
 	}
-	if s.configs[e.Config], err = s.read(ctx, m.Config); err != nil {
-		return err
-	}
+	s.configs[e.Config] = m.Config
 	s.entries = append(s.entries, e)
 	return nil
 }
@@ -188,7 +191,10 @@ func (s *dockerSaver) layer(ctx context.Context, tw *tarfile.Writer, name string
 		return err
 	}
 	defer temp.Close() //nolint:errcheck // it was written to be read once
-	size, err := io.Copy(temp, contextReader{ctx, stream})
+	size, err := io.Copy(temp, io.LimitReader(contextReader{ctx, stream}, maxStaged+1))
+	if err == nil {
+		err = limit.Check("", "bytes in a layer", size, maxStaged)
+	}
 	if err == nil {
 		err = stream.Finish()
 	}
