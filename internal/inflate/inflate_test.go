@@ -228,7 +228,7 @@ func TestSourceInPieces(t *testing.T) {
 		streams = append(streams, "end"...)
 	}
 	for first := range streams {
-		for _, second := range []int{1, 3, 7, 9, 30, len(streams)} {
+		for _, second := range []int{1, 8, len(streams)} {
 			second = min(second, len(streams)-first)
 			z := NewReader(io.MultiReader(bytes.NewReader(streams[:first]), bytes.NewReader(streams[first:first+second]),
 				bytes.NewReader(streams[first+second:])))
