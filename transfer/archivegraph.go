@@ -16,16 +16,23 @@ import (
 type graph struct {
 	read  func(ctx context.Context, d ispec.Descriptor) ([]byte, error)
 	has   func(ctx context.Context, d ispec.Descriptor) (bool, error)
-	visit func(d ispec.Descriptor) // called once for each, parents first
+	visit func(d ispec.Descriptor) // called once for each of its kind, parents first
 	// whole makes it an error if anything is missing but subjects and layers that can
 	// be had from elsewhere.
 	whole bool
 
-	seen map[digest.Digest]bool
+	seen map[visited]bool
+}
+
+// visited is what makes two descriptors the same for a walk.
+type visited struct {
+	digest          digest.Digest
+	index, manifest bool
 }
 
 func (g *graph) walk(ctx context.Context, d ispec.Descriptor, depth int) error {
-	if g.seen[d.Digest] {
+	v := visited{d.Digest, layout.IsIndex(d.MediaType), layout.IsManifest(d.MediaType)}
+	if g.seen[v] {
 		return nil
 	}
 	if depth > layout.DefaultMaxDepth {
@@ -40,9 +47,9 @@ func (g *graph) walk(ctx context.Context, d ispec.Descriptor, depth int) error {
 		return nil
 	}
 	if g.seen == nil {
-		g.seen = map[digest.Digest]bool{}
+		g.seen = map[visited]bool{}
 	}
-	g.seen[d.Digest] = true
+	g.seen[v] = true
 	g.visit(d)
 	children, subject, err := g.children(ctx, d)
 	if err != nil {
