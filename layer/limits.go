@@ -86,6 +86,7 @@ type Limits struct {
 type Budget struct {
 	limits     Limits
 	compressed int64
+	ratioFrom  int64 // for tests with less than a gigabyte
 	bytes      atomic.Int64 // of the streams
 	files      atomic.Int64 // bytes of the files
 	entries    atomic.Int64
@@ -107,7 +108,7 @@ func (l Limits) Budget(compressed int64) *Budget {
 	set(&l.Xattr, DefaultMaxXattr)
 	set(&l.Header, DefaultMaxHeader)
 	set(&l.Metadata, DefaultMaxMetadata)
-	return &Budget{limits: l, compressed: compressed}
+	return &Budget{limits: l, compressed: compressed, ratioFrom: ratioFrom}
 }
 
 // Clone returns a budget of which as much is used up, for images that begin with the
@@ -131,7 +132,7 @@ func (b *Budget) uncompressed(n int) error {
 	if err := limit.Check(limit.Bytes, "uncompressed bytes or more", total, b.limits.Bytes); err != nil {
 		return err
 	}
-	if total <= ratioFrom || b.compressed <= 0 {
+	if total <= b.ratioFrom || b.compressed <= 0 {
 		return nil
 	}
 	return limit.Check(limit.Ratio, "uncompressed bytes for each compressed one", total/b.compressed, b.limits.Ratio)
