@@ -530,3 +530,36 @@ func TestDiffChanging(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestDiffSwappedLinks has names change places that are hardlinks of others in the layer
+// below, so that nothing told beforehand that their contents would matter.
+func TestDiffSwappedLinks(t *testing.T) {
+	for _, content := range []string{"same", "SAME"} {
+		base := ocitest.Layer(ocitest.File("x", "same", 0o644), ocitest.Hardlink("p", "x"), ocitest.File("y", content, 0o644), ocitest.Hardlink("q", "y"))
+		upper := ocitest.Layer(ocitest.Hardlink("t", "p"), ocitest.Hardlink("p", "q"), ocitest.Hardlink("q", "t"))
+		want := []string{"/p\tchanged hardlinks", "/q\tchanged hardlinks", "/t\tadded", "/x\tchanged hardlinks", "/y\tchanged hardlinks"}
+		if content == "SAME" {
+			want[0], want[1] = "/p\tchanged content,hardlinks", "/q\tchanged content,hardlinks"
+		}
+		d := diffImages(t, layersOf(base), layersOf(base, upper), inspect.DiffOptions{})
+		if got := lines(d); !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// TestDiffOneInode reads no file that is in both directories.
+func TestDiffOneInode(t *testing.T) {
+	a, b := t.TempDir(), t.TempDir()
+	must(t, os.WriteFile(filepath.Join(a, "file"), []byte("content"), 0o644))
+	must(t, os.Link(filepath.Join(a, "file"), filepath.Join(b, "file")))
+	opened := opens(t, func() {
+		d, err := inspect.Diff(t.Context(), inspect.DiffSource{Dir: a}, inspect.DiffSource{Dir: b}, inspect.DiffOptions{Ignore: inspect.DiffMtime})
+		if must(t, err); !d.Same() {
+			t.Errorf("got %q", lines(d))
+		}
+	}, filepath.Join(a, "file"))
+	if len(opened) > 0 {
+		t.Errorf("opened %v", opened)
+	}
+}
