@@ -86,7 +86,7 @@ type Limits struct {
 type Budget struct {
 	limits     Limits
 	compressed int64
-	ratioFrom  int64 // for tests with less than a gigabyte
+	ratioFrom  int64        // for tests with less than a gigabyte
 	bytes      atomic.Int64 // of the streams
 	files      atomic.Int64 // bytes of the files
 	entries    atomic.Int64
