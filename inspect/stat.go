@@ -6,6 +6,10 @@
 // [Stat] tells what an image is: its manifest, its config, and its history with
 // the layers that belong to it. [StatIndex] tells which platforms an index has images
 // for. [Diff] tells how two images differ, or an image and a directory.
+// [Files] lists what is in the layers of an image, and what of that is wasted.
+//
+// [Verify] looks for everything that can be wrong with a layout, whatever state that is
+// in. [Codes] has all that it may find.
 package inspect
 
 import (
