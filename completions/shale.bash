@@ -510,7 +510,7 @@ _shale_value() {
 	'shale join max-depth') values=':any' ;;
 	'shale copy platform') values=':any' ;;
 	'shale copy format') values=':any' ;;
-	'shale copy compress') values='auto none gzip zstd' ;;
+	'shale copy compress') values='none gzip zstd' ;;
 	'shale copy cert-dir') values=':directories' ;;
 	'shale copy log') values='debug info warn error fatal' ;;
 	'shale copy progress') values='auto plain json none' ;;
@@ -520,7 +520,7 @@ _shale_value() {
 	'shale push image') values=':image' ;;
 	'shale push platform') values=':any' ;;
 	'shale push format') values=':any' ;;
-	'shale push compress') values='auto none gzip zstd' ;;
+	'shale push compress') values='none gzip zstd' ;;
 	'shale push cert-dir') values=':directories' ;;
 	'shale push log') values='debug info warn error fatal' ;;
 	'shale push progress') values='auto plain json none' ;;
@@ -530,7 +530,7 @@ _shale_value() {
 	'shale pull image') values=':image' ;;
 	'shale pull platform') values=':any' ;;
 	'shale pull format') values=':any' ;;
-	'shale pull compress') values='auto none gzip zstd' ;;
+	'shale pull compress') values='none gzip zstd' ;;
 	'shale pull cert-dir') values=':directories' ;;
 	'shale pull log') values='debug info warn error fatal' ;;
 	'shale pull progress') values='auto plain json none' ;;

@@ -89,6 +89,14 @@ var choices = map[string][]string{
 	"ignore":   inspect.DiffFieldNames(),
 }
 
+// choicesOf returns the choices that a flag has: those that its help tells of, since
+// flags of the same name need not have the same ones.
+func choicesOf(f manualFlag) []string {
+	return slices.DeleteFunc(slices.Clone(choices[f.names[0]]), func(choice string) bool {
+		return !strings.Contains(f.usage, choice)
+	})
+}
+
 // argumentChoices are the positional arguments of the commands that take one of a few.
 var argumentChoices = map[string][]string{
 	"shale completion": slices.Sorted(maps.Keys(completionFiles)),

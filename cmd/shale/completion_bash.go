@@ -142,7 +142,7 @@ func bashPatterns(m *manual, f manualFlag) string {
 }
 
 func bashValues(f manualFlag) string {
-	if list := choices[f.names[0]]; list != nil {
+	if list := choicesOf(f); len(list) > 0 {
 		return strings.Join(list, " ")
 	}
 	return map[valueKind]string{

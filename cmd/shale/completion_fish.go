@@ -88,7 +88,7 @@ func fishValues(f manualFlag) string {
 	if f.value == "" {
 		return ""
 	}
-	if list := choices[f.names[0]]; list != nil {
+	if list := choicesOf(f); len(list) > 0 {
 		return " -x -a " + fishQuote(strings.Join(list, " "))
 	}
 	return map[valueKind]string{

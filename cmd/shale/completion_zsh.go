@@ -84,7 +84,7 @@ func zshFlags(b *strings.Builder, flags []manualFlag) {
 }
 
 func zshValues(f manualFlag) string {
-	if list := choices[f.names[0]]; list != nil {
+	if list := choicesOf(f); len(list) > 0 {
 		return "(" + strings.Join(list, " ") + ")"
 	}
 	return map[valueKind]string{

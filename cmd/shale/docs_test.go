@@ -111,13 +111,23 @@ func knownMacro(line string) bool {
 // there are, and right.
 func TestChoices(t *testing.T) {
 	flags := map[string]bool{}
+	told := map[string]bool{}
 	for _, m := range rootManual().all() {
 		for _, f := range m.flags {
 			flags[f.names[0]] = true
-			for _, choice := range choices[f.names[0]] {
-				if !strings.Contains(f.usage, choice) {
-					t.Errorf("the help of %s --%s does not tell of %s", m.name(" "), f.names[0], choice)
-				}
+			list := choicesOf(f)
+			if len(choices[f.names[0]]) > 0 && len(list) < 2 {
+				t.Errorf("the help of %s --%s tells of no choice: %v", m.name(" "), f.names[0], list)
+			}
+			for _, choice := range list {
+				told[f.names[0]+"="+choice] = true
+			}
+		}
+	}
+	for name, list := range choices {
+		for _, choice := range list {
+			if !told[name+"="+choice] {
+				t.Errorf("no help tells of --%s=%s", name, choice)
 			}
 		}
 	}
