@@ -47,8 +47,9 @@ func (f *faulty) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if hit {
 		f.hits++
 	}
+	what := f.fault
 	f.mu.Unlock()
-	if !hit || !f.fault(w, req, f.next) {
+	if !hit || !what(w, req, f.next) {
 		f.next.ServeHTTP(w, req)
 	}
 }
