@@ -178,15 +178,12 @@ func (b *newDir) unpack(ctx context.Context, from layout.Path, img *stack.Stack,
 		return err
 	}
 	defer rootfs.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
-	tree, err := applyLayers(ctx, img, rootfs, opt)
+	digests, err := applyForDigests(ctx, img, rootfs, opt)
 	if err != nil {
 		return err
 	}
-	digests := tree.Digests()
-	if tree.Len() > manyEntries {
-		// The tree is not needed any more, and as large as what comes now.
-		tree = nil
-		runtime.GC()
+	if digests.Len() > manyEntries {
+		runtime.GC() // the merged tree is gone, and was as large as what comes now
 	}
 	if err := b.create(configName, 0o644, func(w io.Writer) error {
 		return WriteRuntimeConfig(w, &img.Config, RuntimeOptions{Map: opt.Map, Rootfs: rootfs, Warn: opt.Warn})
@@ -206,6 +203,16 @@ func (b *newDir) writeMeta(m *Meta) error {
 	}
 	b.files = append(b.files, metaName)
 	return b.dir.Rename(metaTemp, b.dir, metaName)
+}
+
+// applyForDigests writes the image's tree below rootfs, and keeps of it only what
+// is needed afterwards.
+func applyForDigests(ctx context.Context, img *stack.Stack, rootfs *rooted.Dir, opt UnpackOptions) (*layer.Digests, error) {
+	tree, err := applyLayers(ctx, img, rootfs, opt)
+	if err != nil {
+		return nil, err
+	}
+	return tree.Digests(), nil
 }
 
 // manyEntries is how large a tree must be for its memory to be given back at
