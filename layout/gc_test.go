@@ -252,7 +252,7 @@ func TestGCManyBlobs(t *testing.T) {
 		if i%2 == 0 {
 			manifest.Layers = append(manifest.Layers, ispec.Descriptor{MediaType: "x", Digest: d})
 		}
-		if len(manifest.Layers) == 5000 {
+		if len(manifest.Layers) == 3000 {
 			roots = append(roots, putJSON(t, l, ispec.MediaTypeImageManifest, manifest))
 			manifest.Layers = nil
 		}
