@@ -82,7 +82,7 @@ func (f *removeFlags) check(given func(string) bool) error {
 		return f.imageFlag.check(given)
 	}
 	if given("image") || given("platform") {
-		return errors.New("what is in a registry has neither --image nor --platform")
+		return errors.New("invalid positional argument: what is in a registry has neither --image nor --platform")
 	}
 	return f.registryFlags.check(given)
 }
