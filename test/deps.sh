@@ -30,7 +30,6 @@ strace       strace        killing at chosen system calls
 debootstrap  debootstrap   the real image
 setpriv      util-linux    the command line tests as an ordinary user
 xz           xz-utils      the real image
-zstd         zstd          command line tests of zstd layers
 "
 
 PATH=$PATH:/usr/sbin:/sbin
