@@ -99,7 +99,8 @@ func (d *configDiff) list(field DiffFields, key string, was, now []string) {
 
 // table compares key by key.
 func (d *configDiff) table(field DiffFields, was, now map[string]any) {
-	keys := maps.Clone(was)
+	keys := make(map[string]any, len(was)+len(now))
+	maps.Copy(keys, was)
 	maps.Copy(keys, now)
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		if !reflect.DeepEqual(was[key], now[key]) {

@@ -189,4 +189,11 @@ func TestDiffOtherConfig(t *testing.T) {
 	if string(got) != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
+	// The config object may be missing.
+	put("c", "null")
+	d, err = inspect.Diff(t.Context(), source(t, dir, "c"), source(t, dir, "b"), inspect.DiffOptions{})
+	must(t, err)
+	if len(d.Config) != 3 {
+		t.Errorf("got %+v", d.Config)
+	}
 }

@@ -197,7 +197,7 @@ func configValue(v any) string {
 		}
 		return "[" + strings.Join(items, ", ") + "]"
 	}
-	return fmt.Sprint(v)
+	return oneLine(fmt.Sprint(v))
 }
 
 // showLine returns a line of a file with tabs as they are, and all that a terminal would
