@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"path"
+	"strings"
 
 	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/stack"
@@ -103,12 +104,13 @@ func layersSize(layers []stack.Layer) int64 {
 }
 
 func (m diffNames) add(_ int, hdr *tar.Header) error {
-	switch base := path.Base(hdr.Name); hdr.Typeflag {
+	// A part of a name would keep all of it.
+	switch base := strings.Clone(path.Base(hdr.Name)); hdr.Typeflag {
 	case tar.TypeReg, tar.TypeGNUSparse:
 		m[nameSize{base, hdr.Size}] = struct{}{}
 	case tar.TypeLink:
 		m[nameSize{base, anySize}] = struct{}{}
-		m[nameSize{path.Base(hdr.Linkname), anySize}] = struct{}{}
+		m[nameSize{strings.Clone(path.Base(hdr.Linkname)), anySize}] = struct{}{}
 	}
 	return nil
 }

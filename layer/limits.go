@@ -114,7 +114,7 @@ func (l Limits) Budget(compressed int64) *Budget {
 // Clone returns a budget of which as much is used up, for images that begin with the
 // same layers and go on with others.
 func (b *Budget) Clone() *Budget {
-	c := &Budget{limits: b.limits, compressed: b.compressed}
+	c := &Budget{limits: b.limits, compressed: b.compressed, ratioFrom: b.ratioFrom}
 	c.bytes.Store(b.bytes.Load())
 	c.files.Store(b.files.Load())
 	c.entries.Store(b.entries.Load())
@@ -144,6 +144,15 @@ func exhausted(err error) bool {
 	var over *LimitError
 	return errors.As(err, &over) &&
 		slices.Contains([]limit.Name{limit.Bytes, limit.Entries, limit.Ratio, limit.Metadata}, over.Name)
+}
+
+// Header counts an entry of a layer that is not applied to a tree, as applying it
+// would.
+func (b *Budget) Header(hdr *tar.Header) error {
+	if hdr.Typeflag == tar.TypeXGlobalHeader {
+		return nil // says nothing about a tree
+	}
+	return b.entry(hdr, 0)
 }
 
 // entry counts an entry that a tree is to get, which has so many names already.

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/shale-oci/shale/layer"
 )
 
 // Headers calls fn for each entry of the layers in the range, in order, with the number
@@ -19,7 +21,12 @@ func (s *Stack) Headers(ctx context.Context, in Range, fn func(i int, hdr *tar.H
 	defer r.close()
 	for i := in.From; i < in.To; i++ {
 		err := r.use(ctx, i, func(content io.Reader) error {
-			return headers(ctx, content, func(hdr *tar.Header) error { return fn(i, hdr) })
+			return headers(ctx, content, func(hdr *tar.Header) error {
+				if err := r.budget.Header(hdr); err != nil {
+					return &layer.EntryError{Entry: hdr.Name, Layer: int32(i), Err: err}
+				}
+				return fn(i, hdr)
+			})
 		})
 		if err != nil {
 			return s.inLayer(i, err)
