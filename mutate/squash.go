@@ -142,7 +142,8 @@ func squashHistory(history []ispec.History, s *stack.Stack, in stack.Range, entr
 			out = append(out, h)
 			continue
 		}
-		if place = len(out); n < in.To {
+		if n < in.To {
+			place = len(out)
 			told = append(told, cmp.Or(tell(h), s.Layers[n].DiffID.String()))
 		}
 	}

@@ -187,6 +187,7 @@ func TestSquashHistory(t *testing.T) {
 		{"of what is below the range", history("A"), 1, 3, "", "A | S: merged 2 layers: " + diffID("b") + "; " + diffID("c")},
 		{"of nothing but the config", history("(a)"), 0, 2, "", "(a)"},
 		{"too long", history("A", "B", "C", "D"), 1, 3, "", "A | S: merged 2 layers: B; C"},
+		{"too long, below the top", history("A", "B", "C", "D"), 0, 2, "", "S: merged 2 layers: A; B | C"},
 		{"entries that say nothing", history("", "", ""), 0, 2, "", "S: merged 2 layers: " + diffID("a") + "; " + diffID("b") + " | "},
 		{
 			"merged before", append([]ispec.History{{CreatedBy: "S", Comment: "merged 2 layers: X; Y"}}, history("B", "C")...), 0, 2, "",
