@@ -6,11 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/urfave/cli/v3"
 
 	"github.com/shale-oci/shale/internal/quote"
@@ -132,38 +129,16 @@ func (f *joinFlags) check(given func(string) bool) error {
 // comes of it, the new layout does not stay, unless there is something in it that the
 // next attempt need not copy.
 func (a *app) join(ctx context.Context, path string, opt split.JoinOptions) (result *split.Joined, err error) {
-	made := false
-	if _, serr := os.Lstat(path); errors.Is(serr, fs.ErrNotExist) {
-		l, err := layout.Create(ctx, path)
-		if err == nil {
-			made = true
-			err = l.Close()
-		}
-		if err != nil && !errors.Is(err, fs.ErrExist) { // another join may just have made it
-			return nil, err
-		}
+	made, err := a.ensureLayout(ctx, path)
+	if err != nil {
+		return nil, err
 	}
-	empty := false
 	err = a.withLayout(ctx, path, func(l *layout.Layout) (err error) {
-		if result, err = split.Join(ctx, l, opt); err != nil && made {
-			empty = isEmpty(context.WithoutCancel(ctx), l)
-		}
+		result, err = split.Join(ctx, l, opt)
 		return err
 	})
-	if err != nil && empty {
-		if rerr := os.RemoveAll(path); rerr != nil {
-			a.log.Warnf("the empty layout stays: %s", rerr)
-		}
+	if err != nil && made {
+		a.dropEmptyLayout(ctx, path)
 	}
 	return result, err
-}
-
-// isEmpty reports whether there is nothing in the layout.
-func isEmpty(ctx context.Context, l *layout.Layout) bool {
-	index, err := l.Index(ctx)
-	if err != nil || len(index.Manifests) > 0 {
-		return false
-	}
-	some := errors.New("there is a blob")
-	return l.Blobs(ctx, func(digest.Digest, int64) error { return some }) == nil
 }

@@ -132,40 +132,6 @@ func (a *app) pack(ctx context.Context, image imageFlag, f *packFlags, snapshots
 	return nil
 }
 
-// withMadeLayout is withLayout for a layout that is made if there is none. If nothing comes
-// of it then, it does not stay.
-func (a *app) withMadeLayout(ctx context.Context, path string, fn func(*layout.Layout) error) error {
-	made := false
-	if _, serr := os.Lstat(path); errors.Is(serr, fs.ErrNotExist) {
-		l, err := layout.Create(ctx, path)
-		if err == nil {
-			made = true
-			err = l.Close()
-		}
-		if err != nil && !errors.Is(err, fs.ErrExist) { // another command may just have made it
-			return err
-		}
-	}
-	err := a.withLayout(ctx, path, fn)
-	if err == nil || !made {
-		return err
-	}
-	ctx = context.WithoutCancel(ctx)
-	empty := false
-	cerr := a.withLayout(ctx, path, func(l *layout.Layout) error {
-		_, gerr := l.GC(ctx, nil) // it spares what others have put there meanwhile
-		empty = isEmpty(ctx, l)
-		return gerr
-	})
-	if empty {
-		cerr = errors.Join(cerr, os.RemoveAll(path))
-	}
-	if cerr != nil {
-		a.log.Warnf("the new layout stays: %s", cerr)
-	}
-	return err
-}
-
 // packBase finds the image that is to be the base, and copies it if it is in another layout.
 func (a *app) packBase(ctx context.Context, l *layout.Layout, value string, image imageFlag) (base layout.Path, err error) {
 	path, ref, err := layout.ParseImage(value)
