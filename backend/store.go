@@ -8,7 +8,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
+	"maps"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -78,21 +79,25 @@ func find(ctx context.Context, l *layout.Layout, name string) (ispec.Descriptor,
 	if err != nil {
 		return ispec.Descriptor{}, err
 	}
+	found, ok := findIn(&index, name)
+	if !ok {
+		return found, fmt.Errorf("it is %w in %s", layout.ErrNotFound, quote.Name(l.Path()))
+	}
+	return found, nil
+}
+
+func findIn(index *ispec.Index, name string) (found ispec.Descriptor, ok bool) {
 	want := transfer.CanonicalName(name)
-	var found *ispec.Descriptor
-	for i, d := range index.Manifests {
+	for _, d := range index.Manifests {
 		ref := d.Annotations[ispec.AnnotationRefName]
 		if ref == name {
-			return d, nil
+			return d, true
 		}
-		if found == nil && ref != "" && transfer.CanonicalName(ref) == want {
-			found = &index.Manifests[i]
+		if !ok && ref != "" && transfer.CanonicalName(ref) == want {
+			found, ok = d, true
 		}
 	}
-	if found == nil {
-		return ispec.Descriptor{}, fmt.Errorf("it is %w in %s", layout.ErrNotFound, quote.Name(l.Path()))
-	}
-	return *found, nil
+	return found, ok
 }
 
 // refOf returns the ref that a name has, or is to have: that of an image of the same
@@ -212,7 +217,9 @@ func (s *Store) resolve(ctx context.Context, l *layout.Layout, d ispec.Descripto
 
 // Load implements [Backend]. The archive is one that "docker save" writes, or an
 // oci-archive; it may be compressed. An image that is called nothing gets no name, and
-// goes with the next gc.
+// goes with the next gc. An oci-archive in which no image has a name is an error, which is
+// layout.ErrNotFound. The names of a "docker save" get their images in one step, those of
+// an oci-archive one after the other.
 func (s *Store) Load(ctx context.Context, file string) ([]string, error) {
 	names, err := s.loadDocker(ctx, file)
 	if errors.Is(err, transfer.ErrNoDockerArchive) {
@@ -227,34 +234,62 @@ func (s *Store) loadDocker(ctx context.Context, file string) (names []string, er
 		if err != nil {
 			return err
 		}
-		for _, img := range images {
-			for _, name := range img.Names {
-				ref, err := s.refOf(ctx, name)
-				if err == nil {
-					err = l.SetRef(ctx, ref, img.Manifest)
-				}
-				if err != nil {
-					return fmt.Errorf("image %s: %w", quote.Name(name), err)
-				}
-				names = append(names, ref)
-			}
-		}
-		return nil
+		return l.Update(ctx, func(index *ispec.Index) (err error) {
+			names, err = setNames(index, images)
+			return err
+		})
 	})
 	return names, err
 }
 
+// setNames gives images their names in index.json, and returns the refs.
+func setNames(index *ispec.Index, images []transfer.DockerImage) (refs []string, err error) {
+	for _, img := range images {
+		for _, name := range img.Names {
+			ref := ""
+			if d, ok := findIn(index, name); ok {
+				ref = d.Annotations[ispec.AnnotationRefName]
+			} else if ref, err = newRef(name); err != nil {
+				return nil, fmt.Errorf("image %s: %w", quote.Name(name), err)
+			}
+			d := img.Manifest
+			d.Annotations = maps.Clone(d.Annotations)
+			if d.Annotations == nil {
+				d.Annotations = map[string]string{}
+			}
+			d.Annotations[ispec.AnnotationRefName] = ref
+			index.Manifests = append(slices.DeleteFunc(index.Manifests, func(old ispec.Descriptor) bool {
+				return old.Annotations[ispec.AnnotationRefName] == ref
+			}), d)
+			refs = append(refs, ref)
+		}
+	}
+	return refs, nil
+}
+
 func (s *Store) loadOCI(ctx context.Context, file string) ([]string, error) {
 	from := transfer.Location{Scheme: transfer.SchemeOCIArchive, Path: file}
-	opt := s.transfer()
-	opt.AllTags = true
-	result, err := transfer.Copy(ctx, from, transfer.Location{Scheme: transfer.SchemeLayout, Path: s.path}, opt)
+	tags, err := transfer.Tags(ctx, from, s.transfer())
 	if err != nil {
 		return nil, err
 	}
+	if len(tags) == 0 {
+		return nil, fmt.Errorf("a name of an image is %w in the archive", layout.ErrNotFound)
+	}
 	names := []string{}
-	for _, img := range result.Images {
-		names = append(names, strings.TrimPrefix(img.Destination, s.here("").String()+":"))
+	for _, tag := range tags {
+		ref, err := s.refOf(ctx, tag)
+		if errors.Is(err, layout.ErrInvalid) {
+			ref, err = tag, nil // it means something to whoever has written the archive
+		}
+		if err == nil {
+			from.Tag = tag
+			_, err = transfer.Copy(ctx, from, s.here(ref), s.transfer())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w", quote.Name(tag), err)
+		}
+		names = append(names, ref)
 	}
 	return names, nil
 }

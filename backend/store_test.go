@@ -212,6 +212,46 @@ func TestArchives(t *testing.T) {
 	}
 }
 
+// TestLoadedNames loads archives into a store that has an image of the same name, written
+// otherwise: it must be in its place.
+func TestLoadedNames(t *testing.T) {
+	for _, format := range []transfer.Scheme{transfer.SchemeDockerArchive, transfer.SchemeOCIArchive} {
+		s, dir, _ := newStore(t, backend.Options{})
+		image("old").Write(t, dir, "one:1")
+		from, fromDir, _ := newStore(t, backend.Options{})
+		image("new").Write(t, fromDir, "docker.io/library/one:1")
+		want := configOf(t, fromDir, entry(t, fromDir, "docker.io/library/one:1"))
+		file := filepath.Join(t.TempDir(), "x.tar")
+		must(t, from.Export(t.Context(), backend.ExportOptions{Names: []string{"docker.io/library/one:1"}, File: file, Format: format}))
+		names, err := s.Load(t.Context(), file)
+		if err != nil || !slices.Equal(names, []string{"one:1"}) || !slices.Equal(refs(t, dir), names) {
+			t.Errorf("%s: loaded %v, %v; the refs are %v", format, names, err, refs(t, dir))
+		}
+		if got := configOf(t, dir, entry(t, dir, "one:1")); got != want {
+			t.Errorf("%s: the name leads to %s, not to %s", format, got, want)
+		}
+	}
+}
+
+// TestLoadAllOrNothing loads an archive of which the last name cannot be one.
+func TestLoadAllOrNothing(t *testing.T) {
+	from, fromDir, _ := newStore(t, backend.Options{})
+	image("one").Write(t, fromDir, "one:1")
+	image("two").Write(t, fromDir, "two:2")
+	file := filepath.Join(t.TempDir(), "x.tar")
+	must(t, from.Export(t.Context(), backend.ExportOptions{Names: []string{"one:1", "two:2"}, File: file}))
+	data, err := os.ReadFile(file)
+	must(t, err)
+	must(t, os.WriteFile(file, bytes.ReplaceAll(data, []byte(`"two:2"`), []byte(`"TWO:2"`)), 0o644))
+	s, dir, _ := newStore(t, backend.Options{})
+	if names, err := s.Load(t.Context(), file); err == nil || len(names) > 0 {
+		t.Errorf("loaded %v, %v", names, err)
+	}
+	if got := refs(t, dir); len(got) > 0 {
+		t.Errorf("the refs are %v", got)
+	}
+}
+
 func configOf(t testing.TB, dir string, d ispec.Descriptor) digest.Digest {
 	t.Helper()
 	l, err := layout.Open(t.Context(), dir, nil)
