@@ -168,17 +168,23 @@ func (p *places) copyTags(ctx context.Context, src, dst Location, result *Result
 	if len(tags) == 0 {
 		return errorf(layout.ErrNotFound, "there is no tag")
 	}
-	for _, tag := range tags {
+	// The tags are of foreign origin: nothing is copied unless all of them will do.
+	targets := make([]Location, len(tags))
+	for i, tag := range tags {
+		if src.Scheme == SchemeRegistry && !tagPattern.MatchString(tag) {
+			return errorf(layout.ErrInvalid, "the registry lists %s, which is no valid tag", quote.Name(tag))
+		}
+		if targets[i], err = dst.withTag(tag, src.Scheme == SchemeDockerArchive); err != nil {
+			return fmt.Errorf("tag %s: %w", quote.Name(tag), err)
+		}
+	}
+	for i, tag := range tags {
 		from := src
 		from.Tag = tag
 		if src.Scheme == SchemeDockerArchive {
 			from.Repo, from.Tag = cutTag(tag)
 		}
-		to, err := dst.withTag(tag, src.Scheme == SchemeDockerArchive)
-		if err != nil {
-			return fmt.Errorf("tag %s: %w", quote.Name(tag), err)
-		}
-		if err := p.copy(ctx, from, to, result); err != nil {
+		if err := p.copy(ctx, from, targets[i], result); err != nil {
 			return fmt.Errorf("tag %s: %w", quote.Name(tag), err)
 		}
 	}
@@ -200,6 +206,9 @@ func (l Location) withTag(tag string, whole bool) (Location, error) {
 		l.Tag = tag
 	default:
 		l.Repo, l.Tag = tag, layout.DefaultRef
+	}
+	if l.Scheme == SchemeRegistry && l.Tag != "" && !tagPattern.MatchString(l.Tag) {
+		return l, errorf(layout.ErrInvalid, "%s cannot be a tag in a registry", quote.Name(l.Tag))
 	}
 	if l.Scheme == SchemeDockerArchive && (!archiveName.MatchString(l.Repo) || !tagPattern.MatchString(l.Tag)) {
 		return l, errorf(layout.ErrInvalid, "%s cannot be the name of an image in a docker-archive", quote.Name(tag))
