@@ -166,7 +166,11 @@ func (e *exporter) remember(ctx context.Context, n *node, m made) {
 	if !m.empty {
 		var st rooted.Stat
 		st, err = e.layout.StatBlob(ctx, m.layer.Descriptor)
-		r.File = factsOf(&st)
+		// A file from before has been kept because of its name and its size alone: it has
+		// to be verified before it is taken.
+		if ctime := time.Unix(st.Ctime.Sec, int64(st.Ctime.Nsec)); !ctime.Before(e.began) {
+			r.File = factsOf(&st)
+		}
 	}
 	if err == nil {
 		err = e.opt.Cache.store(n.identity, r)

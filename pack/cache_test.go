@@ -236,6 +236,30 @@ func TestCachedBlobs(t *testing.T) {
 	}
 }
 
+// TestCacheOfDamagedBlob makes a layer whose damaged blob is in the layout already: the
+// cache must not take that for the one that was made.
+func TestCacheOfDamagedBlob(t *testing.T) {
+	dir := small(t, "content")
+	settle()
+	l := newLayout(t)
+	s := keyed(t, []pack.Snapshot{{Dir: dir}})
+	opt := pack.Options{Map: mapping(), Refs: []string{"v1"}}
+	first := image(t, l, s, opt)
+	blob := filepath.Join(l.Path(), "blobs", "sha256", first.Layers[0].Descriptor.Digest.Encoded())
+	data, err := os.ReadFile(blob)
+	must(t, err)
+	data[len(data)/2] ^= 1
+	must(t, os.Remove(blob))
+	must(t, os.WriteFile(blob, data, 0o644))
+	settle()
+	opt.Cache = openCache(t, t.TempDir())
+	for range 2 { // the first finds it by its name, the second in the cache
+		_, err := pack.Image(t.Context(), l, s, opt)
+		must(t, err)
+	}
+	ocitest.AssertWhole(t, l.Path())
+}
+
 // TestFingerprint changes one thing at a time.
 func TestFingerprint(t *testing.T) {
 	dir := tempRoot(t)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -30,6 +31,7 @@ type exporter struct {
 	session *session
 	slots   chan struct{} // one for each layer that is being made
 	steps   steps
+	began   time.Time
 }
 
 // newExporter checks what can be known before anything is read from a snapshot.
@@ -37,7 +39,7 @@ func newExporter(ctx context.Context, l *layout.Layout, snapshots []Snapshot, op
 	if opt.Parallel <= 0 {
 		opt.Parallel = runtime.GOMAXPROCS(0)
 	}
-	e := &exporter{layout: l, opt: opt, slots: make(chan struct{}, opt.Parallel)}
+	e := &exporter{layout: l, opt: opt, slots: make(chan struct{}, opt.Parallel), began: time.Now()}
 	for _, ref := range opt.Refs {
 		if !layout.ValidRef(ref) {
 			return nil, fmt.Errorf("%s is not a valid ref", quote.Name(ref))
