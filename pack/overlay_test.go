@@ -353,6 +353,12 @@ func TestUpperRefuses(t *testing.T) {
 		"metacopy": {func(dir string) error {
 			return errors.Join(os.WriteFile(dir+"/renamed", nil, 0o644), unix.Setxattr(dir+"/renamed", "user.overlay.metacopy", nil, 0))
 		}, pack.ErrOverlay},
+		"owner and mode in fuse-overlayfs": {func(dir string) error {
+			return errors.Join(os.WriteFile(dir+"/renamed", nil, 0o644), unix.Setxattr(dir+"/renamed", "user.fuseoverlayfs.override_stat", []byte("0:0:0755"), 0))
+		}, pack.ErrOverlay},
+		"owner and mode in containers": {func(dir string) error {
+			return errors.Join(os.WriteFile(dir+"/renamed", nil, 0o644), unix.Setxattr(dir+"/renamed", "user.containers.override_stat", []byte("0:0:0755"), 0))
+		}, pack.ErrOverlay},
 		"whiteout with content": {func(dir string) error {
 			return os.WriteFile(dir+"/.wh.renamed", []byte("x"), 0o644)
 		}, pack.ErrWhiteout},

@@ -5,6 +5,7 @@ package pack
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -53,16 +54,34 @@ func overlayValue(e mtree.Entry, name string) (string, bool) {
 }
 
 // checkOverlay refuses what is not the whole of it: a directory whose content lies elsewhere
-// under another name, and a file without its content.
+// under another name, a file without its content, and a file without its owner and mode.
 func checkOverlay(e mtree.Entry) error {
 	for _, x := range e.Xattrs() {
 		switch rest, _ := cutOverlay(x.Name); rest {
 		case "redirect", "metacopy":
 			return fmt.Errorf("%w: it has the xattr %s", ErrOverlay, quote.Name(x.Name))
 		}
+		if slices.Contains(overrideXattrs, x.Name) {
+			return overrideError(x.Name)
+		}
 	}
 	return nil
 }
+
+// overrideXattrs are those in which fuse-overlayfs keeps the owner and the mode that a
+// file is to have, in place of giving them to it.
+var overrideXattrs = []string{
+	"user.fuseoverlayfs.override_stat", "security.fuseoverlayfs.override_stat", "user.containers.override_stat",
+}
+
+// overrideError is the name of such an attribute that is there.
+type overrideError string
+
+func (e overrideError) Error() string {
+	return "its owner and mode are only in the xattr " + string(e) + ": pack what fuse-overlayfs shows when it is mounted"
+}
+
+func (e overrideError) Unwrap() error { return ErrOverlay }
 
 // upper is what an upper directory says about its entries, by their numbers.
 type upper struct {
