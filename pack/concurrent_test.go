@@ -156,6 +156,37 @@ func TestCancelOneOfTwo(t *testing.T) {
 	ocitest.AssertWhole(t, l.Path())
 }
 
+// TestFailureOfOneOfTwo has one of two calls fail for a reason that the other does not have.
+func TestFailureOfOneOfTwo(t *testing.T) {
+	l := newLayout(t)
+	layerTar := ocitest.Layer(ocitest.File("f", "content", 0o644))
+	begun, fail, mine := make(chan struct{}), make(chan struct{}), errors.New("mine")
+	first := make(chan error)
+	go func() {
+		_, err := pack.Image(t.Context(), l, []pack.Snapshot{{Key: "k", Tar: func(context.Context) (io.ReadCloser, error) {
+			close(begun)
+			<-fail
+			return nil, mine
+		}}}, pack.Options{})
+		first <- err
+	}()
+	<-begun
+	second := make(chan error)
+	go func() {
+		_, err := pack.Image(t.Context(), l, []pack.Snapshot{{Key: "k", Tar: func(context.Context) (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader(string(layerTar))), nil
+		}}}, pack.Options{Refs: []string{"second"}})
+		second <- err
+	}()
+	time.Sleep(20 * time.Millisecond) // so that the second waits, most likely
+	close(fail)
+	if err := <-first; !errors.Is(err, mine) {
+		t.Errorf("the first: %v", err)
+	}
+	must(t, <-second)
+	ocitest.AssertWhole(t, l.Path())
+}
+
 // TestCancel cancels exports at random moments.
 func TestCancel(t *testing.T) {
 	all := forest(t, rand.New(rand.NewPCG(2, 5)), tempRoot(t), 7)

@@ -4,7 +4,6 @@ package pack
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -79,8 +78,8 @@ func (s *session) leave() {
 }
 
 // do returns what fn makes for the identity. If somebody else is making it or has made it,
-// that is waited for and returned as reused. What another call gave up because it was
-// cancelled is begun anew.
+// that is waited for and returned as reused. What another call could not make is begun anew:
+// its limits, its callbacks and its context are its own.
 func (s *session) do(ctx context.Context, identity string, fn func() (made, error)) (made, error) {
 	for {
 		s.mu.Lock()
@@ -106,9 +105,6 @@ func (s *session) do(ctx context.Context, identity string, fn func() (made, erro
 			m := f.made
 			m.reused = true
 			return m, nil
-		}
-		if !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, context.DeadlineExceeded) {
-			return made{}, f.err
 		}
 		if err := ctx.Err(); err != nil {
 			return made{}, err
