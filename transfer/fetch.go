@@ -236,21 +236,12 @@ func (b *blobReader) open() error {
 }
 
 func (b *blobReader) request(ctx context.Context, q *quiet) (*answer, error) {
-	req, err := newRequest(ctx, http.MethodGet, b.r.url("blobs", b.desc.Digest.String()), http.NoBody)
-	if err != nil {
-		return nil, err
-	}
-	// Not all that know ranges know one without an end.
 	ranged := b.at > 0 && b.at < b.desc.Size
-	if ranged {
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.at, b.desc.Size-1))
-	}
 	// Repeating the request has waits and limits of its own.
 	q.stop()
-	resp, err := b.r.do(req, http.StatusOK, http.StatusPartialContent)
+	resp, err := b.ask(ctx, ranged)
 	if ranged && isStatus(err, http.StatusRequestedRangeNotSatisfiable) {
-		req.Header.Del("Range")
-		resp, err = b.r.do(req, http.StatusOK)
+		resp, err = b.ask(ctx, false)
 	}
 	q.alive()
 	if err != nil {
@@ -261,6 +252,21 @@ func (b *blobReader) request(ctx context.Context, q *quiet) (*answer, error) {
 		return nil, err
 	}
 	return resp, nil
+}
+
+// ask makes one request. No other may be made of the same [http.Request]: the credentials
+// that the first put into it would follow redirections.
+func (b *blobReader) ask(ctx context.Context, ranged bool) (*answer, error) {
+	req, err := newRequest(ctx, http.MethodGet, b.r.url("blobs", b.desc.Digest.String()), http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	if !ranged {
+		return b.r.do(req, http.StatusOK)
+	}
+	// Not all that know ranges know one without an end.
+	req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.at, b.desc.Size-1))
+	return b.r.do(req, http.StatusOK, http.StatusPartialContent)
 }
 
 // accept looks whether the answer is to what was asked, and goes to the place in it

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shale-oci/shale/layout"
 )
@@ -49,5 +52,70 @@ func TestForeignTags(t *testing.T) {
 		if path != "/v2/" {
 			t.Errorf("a request for %s was made", path)
 		}
+	}
+}
+
+// lastLayer returns the descriptor of the large layer of v1, and where it is in a registry.
+func lastLayer(t *testing.T, host string, opt Options) (ispec.Descriptor, Source) {
+	t.Helper()
+	src := newSource(t)
+	there := "docker://" + host + "/app:v1"
+	mustCopy(t, src+":v1", there, opt)
+	l := openAt(t, src)
+	root, err := l.Lookup(t.Context(), "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := l.Manifest(t.Context(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := newPlaces(&opt, location(t, there))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.close)
+	s, err := p.source(t.Context(), location(t, there))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return manifest.Layers[2], s
+}
+
+// TestRefusedRangeKeepsCredentials: where a range is refused and the whole is elsewhere,
+// on another port of the same host, that is told no credentials.
+func TestRefusedRangeKeepsCredentials(t *testing.T) {
+	var inner http.Handler
+	leaked := make(chan string, 10)
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		leaked <- req.Header.Get("Authorization")
+		inner.ServeHTTP(w, req)
+	}))
+	t.Cleanup(other.Close)
+	host := server(t, func(next http.Handler) http.Handler {
+		inner = next
+		return basicAuth(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			switch {
+			case blobGet(req) && req.Header.Get("Range") != "":
+				w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+			case blobGet(req):
+				http.Redirect(w, req, other.URL+req.URL.Path, http.StatusTemporaryRedirect)
+			default:
+				next.ServeHTTP(w, req)
+			}
+		}))
+	})
+	dockerConfig(t, host)
+	d, s := lastLayer(t, host, quick())
+	r, err := s.Open(t.Context(), d, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if n, err := io.Copy(io.Discard, r); err != nil || n != d.Size-1000 {
+		t.Errorf("%d bytes of %d: %v", n, d.Size-1000, err)
+	}
+	if got := <-leaked; got != "" {
+		t.Errorf("the other port was told %q", got)
 	}
 }
