@@ -120,9 +120,7 @@ func (e *exporter) name(ctx context.Context, res *Result) error {
 func (e *exporter) naming() []*step {
 	var all []*step
 	for _, ref := range e.opt.Refs {
-		s := e.steps.start("naming to", ref, 1)
-		s.e.Unit = progress.Refs
-		all = append(all, s)
+		all = append(all, e.steps.start("naming to", ref, 1, progress.Refs))
 	}
 	return all
 }

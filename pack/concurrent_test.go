@@ -226,7 +226,7 @@ func TestProgress(t *testing.T) {
 		Progress: func(e progress.Event) {
 			name := strings.TrimSpace(e.Stage + " " + e.Name)
 			before, seen := last[name]
-			if seen && (before.End || e.Done < before.Done || !before.Started.Equal(e.Started)) {
+			if seen && (before.End || e.Done < before.Done || !before.Started.Equal(e.Started) || before.Unit != e.Unit) {
 				t.Errorf("%+v comes after %+v", e, before)
 			}
 			last[name] = e

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/shale-oci/shale/internal/progress"
 	"github.com/shale-oci/shale/internal/quote"
 	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/layout"
@@ -118,7 +119,7 @@ func (e *exporter) run(ctx context.Context) (Result, error) {
 // layers makes all layers at once, as far as there are slots. The first error ends the
 // work on the others.
 func (e *exporter) layers(ctx context.Context) error {
-	step := e.steps.start("exporting layers", "", int64(len(e.nodes)))
+	step := e.steps.start("exporting layers", "", int64(len(e.nodes)), progress.Layers)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup

@@ -30,10 +30,10 @@ type step struct {
 	e   progress.Event
 }
 
-// start reports the beginning of a step that goes through so many layers.
-func (s *steps) start(stage, name string, layers int64) *step {
+// start reports the beginning of a step that goes through so many of the unit.
+func (s *steps) start(stage, name string, total int64, unit progress.Unit) *step {
 	st := &step{all: s, e: progress.Event{
-		Stage: stage, Name: name, Total: layers, Unit: progress.Layers, Started: time.Now(),
+		Stage: stage, Name: name, Total: total, Unit: unit, Started: time.Now(),
 	}}
 	s.send(st.e)
 	return st
