@@ -86,7 +86,8 @@ func (e *exporter) history(n *node) *ispec.History {
 	return &h
 }
 
-// name makes the refs lead to the image: all of them in one step, or none.
+// name makes the refs lead to the image: all of them in one step, or none. Those that are to
+// lead to an index come one after the other.
 func (e *exporter) name(ctx context.Context, res *Result) error {
 	if len(e.opt.Refs) == 0 {
 		return nil
