@@ -11,6 +11,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -34,6 +35,8 @@ type copier struct {
 	own   map[digest.Digest][]byte // documents that are not in the source but made here
 	taken []digest.Digest          // referrers
 	notes []note                   // about referrers
+
+	bytes atomic.Int64 // of the documents that were read
 
 	mu    sync.Mutex // for result and warnings
 	meter *meter
@@ -77,8 +80,11 @@ func (c *copier) copy(ctx context.Context, root ispec.Descriptor) error {
 	return c.dst.SetRef(ctx, root)
 }
 
-// maxDocuments is how many manifests and indexes one image may have.
-const maxDocuments = 100_000
+// Limits of the manifests and indexes of one image, which are all held in memory.
+const (
+	maxDocuments     = 100_000
+	maxDocumentBytes = 128 << 20 // of all together
+)
 
 // gather reads the documents and all that they lead to, level by level.
 func (c *copier) gather(ctx context.Context, level []ispec.Descriptor) error {
@@ -145,6 +151,12 @@ func checkContent(d ispec.Descriptor) error {
 
 // read reads one document.
 func (c *copier) read(ctx context.Context, doc *document) error {
+	if err := checkContent(doc.desc); err != nil {
+		return err
+	}
+	if c.bytes.Add(doc.desc.Size) > maxDocumentBytes {
+		return errorf(layout.ErrTooLarge, "the manifests and indexes have more than %d bytes together", maxDocumentBytes)
+	}
 	var err error
 	if doc.data, err = c.content(ctx, doc.desc); err != nil {
 		return err

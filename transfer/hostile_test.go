@@ -3,6 +3,7 @@
 package transfer
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shale-oci/shale/layout"
@@ -117,5 +119,24 @@ func TestRefusedRangeKeepsCredentials(t *testing.T) {
 	}
 	if got := <-leaked; got != "" {
 		t.Errorf("the other port was told %q", got)
+	}
+}
+
+// TestManyLargeDocuments: each may be as large as the limit, and all together not.
+func TestManyLargeDocuments(t *testing.T) {
+	data, err := json.Marshal(ispec.Index{MediaType: ispec.MediaTypeImageIndex, Manifests: []ispec.Descriptor{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := ispec.Descriptor{MediaType: ispec.MediaTypeImageIndex, Digest: digest.FromBytes(data), Size: layout.DefaultMaxDocument}
+	c := &copier{opt: &Options{}, own: map[digest.Digest][]byte{d.Digest: data}}
+	for n := 1; n <= maxDocumentBytes/layout.DefaultMaxDocument; n++ {
+		if err := c.read(t.Context(), &document{desc: d}); err != nil {
+			t.Fatalf("document %d: %v", n, err)
+		}
+	}
+	d.Size = 1
+	if err := c.read(t.Context(), &document{desc: d}); !errors.Is(err, layout.ErrTooLarge) {
+		t.Errorf("one more: %v", err)
 	}
 }
