@@ -28,6 +28,7 @@ func (a *app) existsCommand() *cli.Command {
 			"shale exists docker://registry.example/team/app:1.0 || shale push --image images:app docker://registry.example/team/app:1.0",
 		},
 		exit:       "1 there is no such image, 2 error",
+		trouble:    exitTrouble,
 		positional: argRule{names: []string{"<SRC>"}},
 		groups:     []flagGroup{&registry},
 		flags: []cli.Flag{&cli.BoolFlag{
@@ -37,7 +38,7 @@ func (a *app) existsCommand() *cli.Command {
 		run: func(ctx context.Context, args []string) error {
 			loc, err := parseLocation("<SRC>", args[0])
 			if err != nil {
-				return &troubleError{err}
+				return err
 			}
 			return a.exists(ctx, loc, transfer.Options{Layout: *a.layoutOptions(), Registry: registry.options(loc)}, asJSON)
 		},
@@ -48,7 +49,7 @@ func (a *app) exists(ctx context.Context, loc transfer.Location, opt transfer.Op
 	d, err := transfer.Resolve(ctx, loc, opt)
 	there := err == nil
 	if err != nil && !errors.Is(err, layout.ErrNotFound) {
-		return &troubleError{err}
+		return err
 	}
 	if asJSON {
 		err := a.printJSON(struct {
@@ -65,12 +66,3 @@ func (a *app) exists(ctx context.Context, loc transfer.Location, opt transfer.Op
 	}
 	return nil
 }
-
-// troubleError is an error of a command whose exit status 1 is an answer.
-type troubleError struct{ error }
-
-// ExitCode implements [cli.ExitCoder].
-func (e *troubleError) ExitCode() int { return exitTrouble }
-
-// Unwrap returns the cause.
-func (e *troubleError) Unwrap() error { return e.error }

@@ -136,6 +136,11 @@ func TestExitCodes(t *testing.T) {
 		{"raw add-layer --image l l", 1, "", "l is a directory"},
 		{"raw add-layer --image l nope.tar", 1, "", "open nope.tar: no such file"},
 
+		{"exists l:nope", 1, "", ""},
+		{"exists", 2, "", "shale exists: invalid number of positional arguments: expected <SRC>, got 0"},
+		{"exists --bogus", 2, "shale exists - ", "shale exists: flag provided but not defined: -bogus"},
+		{"exists l:", 2, "", "shale exists: invalid <SRC>: "},
+		{"exists l --cert-dir=", 2, "", "shale exists: invalid --cert-dir: path is empty"},
 		{"diff l l", 0, "", ""},
 		{"diff l", 2, "", "shale diff: invalid number of positional arguments: expected <OLD> <NEW>, got 1"},
 		{"diff --bogus", 2, "shale diff - ", "shale diff: flag provided but not defined: -bogus"},
