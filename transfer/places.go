@@ -130,7 +130,7 @@ func (p *places) destination(ctx context.Context, loc Location, from Source) (De
 func (p *places) registryDestination(loc Location, from Source) (Destination, error) {
 	s, _ := from.(*registrySource)
 	var more []string
-	mount := s != nil && s.name.RegistryStr() == loc.Host() && s.name.RepositoryStr() != loc.Repository()
+	mount := s != nil && s.loc.Host() == loc.Host() && s.name.RepositoryStr() != loc.Repository()
 	if mount {
 		more = append(more, s.name.Scope(pullScope))
 	}
