@@ -30,8 +30,8 @@ func (a *app) copyCommand() *cli.Command {
 			"then that is said. A tag that is there already leads to the new image afterwards, and\n" +
 			"never to one of which not all is there and verified.\n\n" +
 			"Only the blobs that DST lacks travel. A copy that was interrupted goes on where it\n" +
-			"stopped when it is run again. Credentials are those of shale login, docker login and\n" +
-			"podman login.",
+			"stopped when it is run again. Credentials are those of shale login and docker login, or,\n" +
+			"where there is no ~/.docker/config.json, those of podman login.",
 		examples: []string{
 			"shale copy docker://docker.io/library/debian:stable images:debian",
 			"shale copy images:app docker://registry.example/team/app:1.0 --referrers",
