@@ -39,7 +39,7 @@ func (a *app) loginCommand() *cli.Command {
 		positional: argRule{names: []string{"<HOST>"}},
 		groups:     []flagGroup{&f},
 		run: func(ctx context.Context, args []string) error {
-			if err := f.complete(a.stderr); err != nil {
+			if err := f.complete(ctx, a.stderr); err != nil {
 				return err
 			}
 			host := args[0]
@@ -84,9 +84,9 @@ func (f *loginFlags) check(given func(string) bool) error {
 const maxPassword = 64 << 10
 
 // complete asks for what was not given.
-func (f *loginFlags) complete(out io.Writer) error {
+func (f *loginFlags) complete(ctx context.Context, out io.Writer) error {
 	if f.stdin {
-		data, err := io.ReadAll(io.LimitReader(os.Stdin, maxPassword))
+		data, err := await(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(os.Stdin, maxPassword)) })
 		if err != nil {
 			return fmt.Errorf("read the password: %w", err)
 		}
@@ -100,7 +100,7 @@ func (f *loginFlags) complete(out io.Writer) error {
 		if *ask.value != "" {
 			continue
 		}
-		answer, err := prompt(out, ask.prompt, ask.secret)
+		answer, err := prompt(ctx, out, ask.prompt, ask.secret)
 		if err != nil {
 			return err
 		}
@@ -109,8 +109,29 @@ func (f *loginFlags) complete(out io.Writer) error {
 	return nil
 }
 
+// await returns what read returns, or the error of ctx once that is done: nothing else
+// ends the reading of a terminal.
+func await[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type outcome struct {
+		value T
+		err   error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		value, err := read()
+		done <- outcome{value, err}
+	}()
+	select {
+	case o := <-done:
+		return o.value, o.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
+
 // prompt asks somebody at the terminal.
-func prompt(out io.Writer, question string, secret bool) (string, error) {
+func prompt(ctx context.Context, out io.Writer, question string, secret bool) (string, error) {
 	fd := int(os.Stdin.Fd())
 	state, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
@@ -130,7 +151,9 @@ func prompt(out io.Writer, question string, secret bool) (string, error) {
 	if _, err := fmt.Fprint(out, question); err != nil {
 		return "", err
 	}
-	line, err := bufio.NewReader(io.LimitReader(os.Stdin, maxPassword)).ReadString('\n')
+	line, err := await(ctx, func() (string, error) {
+		return bufio.NewReader(io.LimitReader(os.Stdin, maxPassword)).ReadString('\n')
+	})
 	if err != nil && line == "" {
 		return "", fmt.Errorf("read the answer: %w", err)
 	}
