@@ -129,7 +129,8 @@ func stageIfNeeded(ctx context.Context, path string, f *os.File) (*archiveFile, 
 
 // stageArchive writes what r yields, uncompressed, to a temporary file.
 func stageArchive(ctx context.Context, path string, r io.Reader) (*archiveFile, error) {
-	br := bufio.NewReaderSize(contextReader{ctx, r}, 256<<10)
+	raw := &ratioReader{r: contextReader{ctx, r}}
+	br := bufio.NewReaderSize(raw, 256<<10)
 	head, err := br.Peek(layer.MagicSize)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, cause(err)
@@ -147,7 +148,7 @@ func stageArchive(ctx context.Context, path string, r io.Reader) (*archiveFile, 
 	if err != nil {
 		return nil, err
 	}
-	size, err := io.Copy(temp, io.LimitReader(contextReader{ctx, zr}, maxStaged+1))
+	size, err := io.Copy(temp, io.LimitReader(&ratioReader{r: contextReader{ctx, zr}, packed: raw}, maxStaged+1))
 	if err == nil {
 		if err = limit.Check("", "bytes in an archive", size, maxStaged); err != nil {
 			err = as(layout.ErrTooLarge, err)
@@ -158,6 +159,29 @@ func stageArchive(ctx context.Context, path string, r io.Reader) (*archiveFile, 
 		return nil, fmt.Errorf("write temporary file: %w", cause(err))
 	}
 	return &archiveFile{*io.NewSectionReader(temp, 0, size), temp, path}, nil
+}
+
+// ratioFrom is the number of uncompressed bytes from which on they may not be more than
+// layer.DefaultMaxRatio times the compressed ones.
+const ratioFrom = 1 << 30
+
+// ratioReader counts what it reads, and compares it with what packed has read for it.
+type ratioReader struct {
+	r      io.Reader
+	packed *ratioReader // nil if nothing is compressed
+	n      int64
+}
+
+func (r *ratioReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	r.n += int64(n)
+	if r.packed != nil && r.n > ratioFrom {
+		over := limit.Check(limit.Ratio, "uncompressed bytes for each compressed one", r.n/max(r.packed.n, 1), layer.DefaultMaxRatio)
+		if over != nil {
+			return 0, as(layout.ErrTooLarge, over)
+		}
+	}
+	return n, err
 }
 
 // nameless makes a temporary file in dir that nobody else sees and that is gone once

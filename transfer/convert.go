@@ -99,6 +99,7 @@ type converter struct {
 	result *Result
 	done   map[digest.Digest]ispec.Descriptor // what became of documents
 	layers map[digest.Digest]ispec.Descriptor // and of layers
+	budget *layer.Budget                      // for the layers of the image that is converted
 }
 
 // convert returns what becomes of a manifest or index.
@@ -220,6 +221,7 @@ func (v *converter) image(ctx context.Context, d ispec.Descriptor) (ispec.Descri
 		return d, &Error{Op: "convert", Ref: d.Digest.String(),
 			Err: invalid(fmt.Errorf("there are %d layers and %d diffIDs", len(manifest.Layers), len(config.RootFS.DiffIDs)))}
 	}
+	v.budget = layer.Limits{}.Budget(sizeOf(manifest.Layers))
 	changed := false
 	for i, l := range manifest.Layers {
 		made, err := v.layer(ctx, l, config.RootFS.DiffIDs[i])
@@ -245,6 +247,18 @@ func (v *converter) image(ctx context.Context, d ispec.Descriptor) (ispec.Descri
 	}
 	manifest.MediaType, manifest.SchemaVersion, manifest.Config.MediaType = mediaType, 2, configType
 	return v.put(ctx, mediaType, manifest)
+}
+
+// sizeOf returns how many bytes the blobs have, each counted once.
+func sizeOf(list []ispec.Descriptor) (total int64) {
+	seen := map[digest.Digest]bool{}
+	for _, d := range list {
+		if !seen[d.Digest] {
+			seen[d.Digest] = true
+			total += d.Size
+		}
+	}
+	return total
 }
 
 // allLayers reports whether the descriptors are those of layers.
@@ -311,11 +325,13 @@ func (v *converter) recompress(ctx context.Context, d ispec.Descriptor, c layer.
 		return made, err
 	}
 	defer func() { err = both(err, blob.Close()) }()
-	plain, err := layer.NewReader(blob, c, v.opt.Warn)
+	plain, err := layer.NewStream(ctx, blob, layer.StreamOptions{
+		Compression: c, DiffID: diffID, Budget: v.budget, Warn: v.opt.Warn,
+	})
 	if err != nil {
 		return made, err
 	}
-	defer func() { err = both(err, plain.Close()) }()
+	defer plain.Close()
 	w, err := v.l.CreateBlob(ctx)
 	if err != nil {
 		return made, err
@@ -325,19 +341,19 @@ func (v *converter) recompress(ctx context.Context, d ispec.Descriptor, c layer.
 	if err != nil {
 		return made, err
 	}
-	h := diffID.Algorithm().Hash()
-	_, err = io.CopyBuffer(io.MultiWriter(packed, h), plain, make([]byte, 256<<10))
+	_, err = io.CopyBuffer(packed, plain, make([]byte, 256<<10))
 	if cerr := packed.Close(); err == nil {
 		err = cerr
 	}
+	plain.Close()
 	if err == nil {
 		err = blob.Verify(ctx)
 	}
+	if err == nil {
+		err = plain.Finish()
+	}
 	if err != nil {
 		return made, err
-	}
-	if got := digest.NewDigest(diffID.Algorithm(), h); got != diffID {
-		return made, fmt.Errorf("%w: the diffID is %s, not %s", layout.ErrDigest, got, diffID)
 	}
 	made = d
 	made.Digest, made.Size, err = w.Commit(ctx)
