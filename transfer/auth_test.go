@@ -308,3 +308,21 @@ func TestPlainHTTP(t *testing.T) {
 		}
 	}
 }
+
+// TestRedirectsLoseAuthorization has it in the request itself, which Go would send on to
+// other ports and subdomains.
+func TestRedirectsLoseAuthorization(t *testing.T) {
+	first := httptest.NewRequest(http.MethodGet, "https://example.com/v2/", nil)
+	for target, want := range map[string]string{
+		"https://example.com/there": "secret", "https://example.com:8443/there": "", "https://blobs.example.com/there": "",
+	} {
+		req := httptest.NewRequest(http.MethodGet, target, nil)
+		req.Header.Set("Authorization", "secret")
+		if err := checkRedirect(req, []*http.Request{first}); err != nil {
+			t.Fatal(err)
+		}
+		if got := req.Header.Get("Authorization"); got != want {
+			t.Errorf("%s is sent %q", target, got)
+		}
+	}
+}

@@ -79,9 +79,14 @@ func (r *repository) connect(ctx context.Context) (*http.Client, error) {
 	return r.client, nil
 }
 
-func checkRedirect(_ *http.Request, via []*http.Request) error {
+func checkRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= 10 {
 		return errors.New("there are too many redirections")
+	}
+	if req.URL.Host != via[0].URL.Host {
+		// They would be kept for subdomains and other ports. The transport adds them where
+		// they belong.
+		req.Header.Del("Authorization")
 	}
 	return nil
 }
