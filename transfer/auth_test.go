@@ -326,3 +326,32 @@ func TestRedirectsLoseAuthorization(t *testing.T) {
 		}
 	}
 }
+
+// TestRedirectsKeepTheMethod: what was to be written or removed is not read instead.
+func TestRedirectsKeepTheMethod(t *testing.T) {
+	src := newSource(t)
+	for _, status := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther} {
+		var method string
+		host := server(t, func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				if req.Method == method && strings.Contains(req.URL.Path, "/manifests/") {
+					http.Redirect(w, req, req.URL.Path, status)
+					return
+				}
+				next.ServeHTTP(w, req)
+			})
+		})
+		repo := "docker://" + host + "/app"
+		mustCopy(t, src+":v1", repo+":v1", quick())
+		method = http.MethodPut
+		_, err := Copy(t.Context(), location(t, src+":v1"), location(t, repo+":v1"), quick())
+		if wantOneLine(t, err); err == nil {
+			t.Errorf("a PUT redirected with %d is a success", status)
+		}
+		method = http.MethodDelete
+		err = Delete(t.Context(), location(t, repo+"@"+digestOf(t, src, "v1").String()), quick())
+		if wantOneLine(t, err); err == nil {
+			t.Errorf("a DELETE redirected with %d is a success", status)
+		}
+	}
+}

@@ -83,6 +83,10 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= 10 {
 		return errors.New("there are too many redirections")
 	}
+	if req.Method != via[0].Method {
+		// Reading would count as what was to be done, so that the redirection is an error.
+		return http.ErrUseLastResponse
+	}
 	if req.URL.Host != via[0].URL.Host {
 		// They would be kept for subdomains and other ports. The transport adds them where
 		// they belong.
