@@ -16,6 +16,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/shale-oci/shale/layout"
@@ -353,5 +354,40 @@ func TestRedirectsKeepTheMethod(t *testing.T) {
 		if wantOneLine(t, err); err == nil {
 			t.Errorf("a DELETE redirected with %d is a success", status)
 		}
+	}
+}
+
+// TestDeniedHost: other credentials are of use to the registry alone, whoever wants them.
+func TestDeniedHost(t *testing.T) {
+	denies := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	t.Cleanup(denies.Close)
+	host := server(t, func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if req.URL.Path != "/v2/" {
+				http.Redirect(w, req, denies.URL, http.StatusTemporaryRedirect)
+			}
+		})
+	})
+	_, err := Resolve(t.Context(), location(t, "docker://"+host+"/app:v1"), quick())
+	other := strings.TrimPrefix(denies.URL, "http://")
+	if wantOneLine(t, err); !errors.Is(err, ErrUnauthorized) || !strings.Contains(err.Error(), other) || DeniedHost(err) != "" {
+		t.Errorf("redirected: %v, %q", err, DeniedHost(err))
+	}
+
+	r, err := newRepository(&web{}, location(t, "docker://debian:stable"), pullScope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.explain(&transport.Error{
+		StatusCode: http.StatusUnauthorized, Request: httptest.NewRequest(http.MethodGet, "https://tokens.example/token", nil),
+	})
+	if wantOneLine(t, err); !strings.Contains(err.Error(), "tokens.example") || DeniedHost(err) != "docker.io" {
+		t.Errorf("no token: %v, %q", err, DeniedHost(err))
+	}
+	a := &answer{StatusCode: http.StatusForbidden, Body: http.NoBody, URL: &url.URL{Host: "index.docker.io"}}
+	if err := r.failure(a); DeniedHost(err) != "docker.io" {
+		t.Errorf("by the registry: %v, %q", err, DeniedHost(err))
 	}
 }

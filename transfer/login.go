@@ -132,7 +132,7 @@ func tryCredentials(ctx context.Context, reg name.Registry, c Credentials, opt R
 		return err
 	}
 	defer w.close()
-	r := &repository{web: w, loc: Location{Scheme: SchemeRegistry, Repo: host}}
+	r := &repository{web: w, loc: Location{Scheme: SchemeRegistry, Repo: host}, name: reg.Repo()}
 	auth := authn.FromConfig(authn.AuthConfig{Username: c.User, Password: c.Password})
 	t, err := transport.NewWithContext(ctx, reg, auth, w, nil)
 	if err != nil {

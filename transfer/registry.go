@@ -123,7 +123,7 @@ func (r *repository) do(req *http.Request, statuses ...int) (*answer, error) {
 		return a, nil
 	}
 	defer discard(a.Body)
-	return nil, a.failure()
+	return nil, r.failure(a)
 }
 
 // answer is what a registry has answered.
@@ -145,7 +145,7 @@ func newRequest(ctx context.Context, method, address string, body io.Reader) (*h
 
 // statusError is an answer that was not hoped for.
 type statusError struct {
-	host    string
+	host    string // of the registry that has answered; empty if it was another server
 	status  int
 	message string
 }
@@ -165,8 +165,9 @@ func (e *statusError) Is(target error) bool {
 	return temporary(e.status) && target == ErrUnavailable
 }
 
-// DeniedHost returns the host that wants other credentials, if err is an
-// [ErrUnauthorized], and nothing otherwise.
+// DeniedHost returns the host of the registry that wants other credentials, if err is an
+// [ErrUnauthorized], and nothing otherwise. A server to which the registry has redirected
+// wants none that anybody could have.
 func DeniedHost(err error) string {
 	var s *statusError
 	if errors.As(err, &s) && errors.Is(s, ErrUnauthorized) {
@@ -179,7 +180,7 @@ func DeniedHost(err error) string {
 const maxErrorBody = 64 << 10
 
 // failure makes an error of an answer.
-func (a *answer) failure() error {
+func (r *repository) failure(a *answer) error {
 	data, err := io.ReadAll(io.LimitReader(a.Body, maxErrorBody))
 	if err != nil {
 		data = nil
@@ -188,10 +189,15 @@ func (a *answer) failure() error {
 		Errors []transport.Diagnostic `json:"errors"`
 	}
 	_ = json.Unmarshal(data, &body) // what is no JSON says nothing
-	return newStatusError(a.URL.Host, a.StatusCode, body.Errors)
+	failed := newStatusError(a.URL.Host, a.StatusCode, body.Errors)
+	if a.URL.Host == r.name.RegistryStr() {
+		failed.host = r.loc.Host()
+	}
+	return failed
 }
 
-func newStatusError(host string, status int, list []transport.Diagnostic) error {
+// newStatusError makes the error of an answer that came from host.
+func newStatusError(host string, status int, list []transport.Diagnostic) *statusError {
 	message := fmt.Sprintf("%s answers %d", quote.Name(host), status)
 	if text := http.StatusText(status); text != "" {
 		message += " " + text
@@ -205,7 +211,7 @@ func newStatusError(host string, status int, list []transport.Diagnostic) error 
 			message += ", " + quote.Name(said)
 		}
 	}
-	return &statusError{host, status, message}
+	return &statusError{status: status, message: message}
 }
 
 // explain tells what went wrong with a request, without the URL, which may be a secret
@@ -222,7 +228,9 @@ func (r *repository) explain(err error) error {
 		if status.Request != nil {
 			host = status.Request.URL.Host
 		}
-		return newStatusError(host, status.StatusCode, status.Errors)
+		failed := newStatusError(host, status.StatusCode, status.Errors)
+		failed.host = r.loc.Host() // on behalf of which a server of tokens answers
+		return failed
 	}
 	host := r.loc.Host()
 	for {
