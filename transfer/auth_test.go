@@ -391,3 +391,17 @@ func TestDeniedHost(t *testing.T) {
 		t.Errorf("by the registry: %v, %q", err, DeniedHost(err))
 	}
 }
+
+// TestLogoutOldKeys: credentials may be kept under an address, as docker once did.
+func TestLogoutOldKeys(t *testing.T) {
+	file := dockerConfig(t, "https://registry.example/v1/", "http://registry.example", "other.example")
+	for _, want := range []bool{true, false} {
+		if removed, err := Logout(t.Context(), "registry.example"); err != nil || removed != want {
+			t.Errorf("logout: %v, %v", removed, err)
+		}
+	}
+	data, err := os.ReadFile(file)
+	if err != nil || strings.Contains(string(data), "registry.example") || !strings.Contains(string(data), "other.example") {
+		t.Errorf("%s %v", data, err)
+	}
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/configfile"
+	"github.com/docker/cli/cli/config/credentials"
 	"github.com/docker/cli/cli/config/types"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -87,7 +88,14 @@ func Logout(_ context.Context, host string) (bool, error) {
 	if known == (types.AuthConfig{}) {
 		return false, nil
 	}
-	if err := store.Erase(key); err != nil {
+	err = store.Erase(key)
+	for old := range file.GetAuthConfigs() {
+		// Such as https://HOST/v1/, which is found under the host's name, too.
+		if err == nil && credentials.ConvertToHostname(old) == key {
+			err = credentials.NewFileStore(file).Erase(old)
+		}
+	}
+	if err != nil {
 		return false, failed(fmt.Errorf("remove the credentials: %w", oneLine(err)))
 	}
 	return true, nil
