@@ -96,13 +96,31 @@ func (e *exporter) begin(ctx context.Context) error {
 		if err := e.image.SetConfig(e.opt.Config); err != nil {
 			return err
 		}
-		if e.opt.Platform != nil {
-			s := e.image.Settings()
-			s.Platform = *e.opt.Platform
-			e.image.Set(s)
-		}
+	}
+	if e.opt.Platform != nil {
+		s := e.image.Settings()
+		s.Platform = refine(*e.opt.Platform, s.Platform)
+		e.image.Set(s)
 	}
 	return nil
+}
+
+// refine returns the platform that is asked for, with what it leaves open as it is in the
+// image now if that is for the same operating system and architecture.
+func refine(want, now ispec.Platform) ispec.Platform {
+	if want.OS != now.OS || want.Architecture != now.Architecture {
+		return want
+	}
+	if want.Variant == "" {
+		want.Variant = now.Variant
+	}
+	if want.OSVersion == "" {
+		want.OSVersion = now.OSVersion
+	}
+	if want.OSFeatures == nil {
+		want.OSFeatures = now.OSFeatures
+	}
+	return want
 }
 
 func (e *exporter) run(ctx context.Context) (Result, error) {

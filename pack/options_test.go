@@ -153,6 +153,28 @@ func TestConfigAndHistory(t *testing.T) {
 	}
 }
 
+// TestPlatform says what an image on top of a base is for.
+func TestPlatform(t *testing.T) {
+	l := newLayout(t)
+	arm := ispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}
+	base := image(t, l, []pack.Snapshot{{Dir: small(t, "1")}}, pack.Options{Platform: &arm})
+	for _, tt := range []struct {
+		platform *ispec.Platform
+		want     ispec.Platform
+	}{
+		{nil, arm},
+		{&ispec.Platform{OS: "linux", Architecture: "arm64"}, arm},
+		{&ispec.Platform{OS: "linux", Architecture: "riscv64"}, ispec.Platform{OS: "linux", Architecture: "riscv64"}},
+	} {
+		res := image(t, l, []pack.Snapshot{{Dir: small(t, "2")}}, pack.Options{
+			Base: layout.Path{base.Descriptor}, Platform: tt.platform,
+		})
+		if got := openImage(t, l, res.Descriptor).Config().Platform; !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("with %v: got %v, want %v", tt.platform, got, tt.want)
+		}
+	}
+}
+
 // TestHardlinkedSnapshots packs snapshots that share their files, which are not read, against
 // copies of them, which are: the layers are the same.
 func TestHardlinkedSnapshots(t *testing.T) {

@@ -79,6 +79,8 @@ type Options struct {
 	Index bool
 
 	// Platform is what the image is for. If nil, that of the base, or of this machine.
+	// What it leaves open beside the operating system and the architecture stays as in
+	// a base, or a Config, for the same two.
 	Platform *ispec.Platform
 	// Config is the JSON of an image config to begin with. Its rootfs and its history do
 	// not count. None if nil.
@@ -181,7 +183,8 @@ var (
 //
 // First come the layers, then config and manifest, and at last the refs. If anything fails,
 // or ctx is done, no ref has moved, and what remains are whole blobs that the next gc of
-// the layout removes. An error about a snapshot is a [SnapshotError].
+// the layout removes. Only with Index, whose refs come one after the other, those before
+// the one that failed have moved. An error about a snapshot is a [SnapshotError].
 func Image(ctx context.Context, l *layout.Layout, snapshots []Snapshot, opt Options) (Result, error) {
 	e, err := newExporter(ctx, l, snapshots, opt)
 	if err == nil {
