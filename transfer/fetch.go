@@ -195,8 +195,11 @@ func (s *registrySource) Open(ctx context.Context, d ispec.Descriptor, offset in
 		return io.NopCloser(bytes.NewReader(data[min(offset, int64(len(data))):])), nil
 	}
 	b := &blobReader{r: s.repository, ctx: ctx, desc: d, at: offset, pause: s.web.pauser()}
-	if err := b.open(); err != nil { //nolint:contextcheck // it has ctx, for as long as it is read
-		return nil, b.failed(err)
+	for b.body == nil && b.err == nil {
+		b.reopen() //nolint:contextcheck // it has ctx, for as long as it is read
+	}
+	if b.err != nil {
+		return nil, b.err
 	}
 	return b, nil
 }
@@ -247,7 +250,7 @@ func (b *blobReader) request(ctx context.Context, q *quiet) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.accept(resp); err != nil {
+	if err := b.accept(resp, q); err != nil {
 		_ = resp.Body.Close()
 		return nil, err
 	}
@@ -271,7 +274,7 @@ func (b *blobReader) ask(ctx context.Context, ranged bool) (*answer, error) {
 
 // accept looks whether the answer is to what was asked, and goes to the place in it
 // where the rest begins.
-func (b *blobReader) accept(resp *answer) error {
+func (b *blobReader) accept(resp *answer, q *quiet) error {
 	want := b.desc.Size - b.at
 	skip := int64(0)
 	if resp.StatusCode == http.StatusPartialContent {
@@ -288,7 +291,8 @@ func (b *blobReader) accept(resp *answer) error {
 	if resp.ContentLength >= 0 && resp.ContentLength != want {
 		return fmt.Errorf("%w: the registry announces %d bytes, not %d", layout.ErrSize, resp.ContentLength, want)
 	}
-	if _, err := io.CopyN(io.Discard, resp.Body, skip); err != nil {
+	skipped := &meteredReader{resp.Body, func(int) { q.alive() }}
+	if _, err := io.CopyN(io.Discard, skipped, skip); err != nil {
 		return as(errBroken, oneLine(err))
 	}
 	return nil

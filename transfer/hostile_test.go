@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -138,5 +139,31 @@ func TestManyLargeDocuments(t *testing.T) {
 	d.Size = 1
 	if err := c.read(t.Context(), &document{desc: d}); !errors.Is(err, layout.ErrTooLarge) {
 		t.Errorf("one more: %v", err)
+	}
+}
+
+// TestSlowSkip: where ranges are not known, to get to where the rest begins may take
+// longer than silence may last, and fail once.
+func TestSlowSkip(t *testing.T) {
+	f, host := faultyServer(t)
+	opt := quick()
+	opt.Registry.Silence, opt.Registry.Retries = 300*time.Millisecond, 1
+	d, s := lastLayer(t, host, opt)
+	f.commit(func(w http.ResponseWriter, req *http.Request, next http.Handler) bool {
+		req.Header.Del("Range")
+		if count, _ := f.seen(); count == 1 {
+			return cutAfter(200_000)(w, req, next)
+		}
+		next.ServeHTTP(&slowWriter{w, 20 * time.Millisecond}, req)
+		return true
+	}, always(blobGet))
+	offset := d.Size - 1000
+	r, err := s.Open(t.Context(), d, offset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if n, err := io.Copy(io.Discard, r); err != nil || n != d.Size-offset {
+		t.Errorf("%d bytes of %d: %v", n, d.Size-offset, err)
 	}
 }
