@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -21,7 +22,7 @@ import (
 type step struct {
 	stackLayer
 	parent *step
-	kids   []*step
+	kids   []*step // after plan, the one with the most steps on top of it last
 	byKey  map[stepKey]*step
 	// said are the diffIDs that configs say the layer has.
 	said []saidDiffID
@@ -57,6 +58,7 @@ func (v *verifier) plan() []*step {
 			at.say(saidDiffID{l.diffID, image.config})
 		}
 	}
+	root.weigh()
 	var add func(*step)
 	add = func(s *step) {
 		for _, kid := range s.kids {
@@ -68,6 +70,21 @@ func (v *verifier) plan() []*step {
 	add(root)
 	root.tree, root.budget = layer.NewTree(), v.opt.Limits.Budget(0)
 	return order
+}
+
+// weigh returns how many steps there are from s on, and puts the kids in the order in
+// which they are visited, the one with the most steps last. That one takes over the tree
+// of s, so the tree is only kept while the others are visited, each of which has less
+// than half of the steps: no more than log2 of all steps have their trees kept at a time.
+func (s *step) weigh() int {
+	weights := make(map[*step]int, len(s.kids))
+	sum := 1
+	for _, kid := range s.kids {
+		weights[kid] = kid.weigh()
+		sum += weights[kid]
+	}
+	slices.SortStableFunc(s.kids, func(a, b *step) int { return cmp.Compare(weights[a], weights[b]) })
+	return sum
 }
 
 // next returns the step of l on top of s.
