@@ -306,3 +306,21 @@ func TestFingerprint(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestFingerprintOfPipe must not open the pipe: that would wait for somebody who writes.
+func TestFingerprintOfPipe(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	must(t, unix.Mkfifo(pipe, 0o600))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if key, err := pack.Fingerprint(t.Context(), pipe); key != "" || err != nil {
+			t.Errorf("got %q, %v", key, err)
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Fatal("it waits for a writer")
+	}
+}

@@ -32,7 +32,7 @@ const (
 // The key is empty if something changes right now, or has changed so shortly before that
 // another change could leave the same time: Fingerprint waits a few hundredths of a second
 // for that to pass, but not the two seconds that it takes on file systems which keep whole
-// seconds. The clocks of this machine and of the file system must agree.
+// seconds. It is also empty for what is neither a file nor a directory. The clocks of this machine and of the file system must agree.
 func Fingerprint(ctx context.Context, path string) (string, error) {
 	key, wait, err := fingerprint(ctx, path)
 	if err == nil && 0 < wait && wait <= 2*tick {
@@ -59,6 +59,9 @@ func fingerprint(ctx context.Context, path string) (string, time.Duration, error
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", 0, err
+	}
+	if !info.Mode().IsRegular() && !info.IsDir() { // to open a pipe is to take from it
+		return "", 0, nil
 	}
 	if !info.IsDir() {
 		f, err := os.Open(path)

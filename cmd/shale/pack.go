@@ -237,19 +237,17 @@ func treeSnapshot(name string) (pack.Snapshot, error) {
 	if name == stdinName {
 		return pack.Snapshot{Tar: openStdin}, nil
 	}
-	// What the user names may be a link to the tree.
-	path, err := filepath.EvalSymlinks(name)
-	if err != nil {
-		return pack.Snapshot{}, err
-	}
-	info, err := os.Stat(path)
+	info, err := os.Stat(name)
 	switch {
 	case err != nil:
 		return pack.Snapshot{}, err
 	case info.IsDir():
-		return pack.Snapshot{Dir: path}, nil
+		// What the user names may be a link to the tree.
+		path, err := filepath.EvalSymlinks(name)
+		return pack.Snapshot{Dir: path}, err
 	case info.Mode().IsRegular() || info.Mode()&fs.ModeNamedPipe != 0:
-		return pack.Snapshot{Tar: func(context.Context) (io.ReadCloser, error) { return os.Open(path) }}, nil
+		// A link below /dev/fd leads nowhere that has a name.
+		return pack.Snapshot{Tar: func(context.Context) (io.ReadCloser, error) { return os.Open(name) }}, nil
 	}
 	return pack.Snapshot{}, fmt.Errorf("%s is neither a directory nor a tar archive", quote.Name(name))
 }
