@@ -5,12 +5,14 @@ package transfer
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -165,5 +167,45 @@ func TestSlowSkip(t *testing.T) {
 	defer r.Close()
 	if n, err := io.Copy(io.Discard, r); err != nil || n != d.Size-offset {
 		t.Errorf("%d bytes of %d: %v", n, d.Size-offset, err)
+	}
+}
+
+// TestEndlessLists: a list of which every page is small and announces another ends.
+func TestEndlessLists(t *testing.T) {
+	var page atomic.Int64
+	host := server(t, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			body := `{"tags":["v1"]}`
+			if strings.Contains(req.URL.Path, "/referrers/") {
+				body = `{"schemaVersion":2,"manifests":[]}`
+			} else if !strings.HasSuffix(req.URL.Path, "/tags/list") {
+				next.ServeHTTP(w, req)
+				return
+			}
+			n := page.Add(1)
+			if n > 2*maxPages {
+				w.WriteHeader(http.StatusTeapot)
+				return
+			}
+			w.Header().Set("Link", fmt.Sprintf(`<%s?page=%d>; rel="next"`, req.URL.Path, n))
+			_, _ = io.WriteString(w, body)
+		})
+	})
+	opt := quick()
+	_, s := lastLayer(t, host, opt)
+	there := location(t, "docker://"+host+"/app")
+	if _, err := Tags(t.Context(), there, opt); !errors.Is(err, layout.ErrTooLarge) {
+		t.Errorf("tags: %v", err)
+	}
+	page.Store(0)
+	if _, err := s.(referrerSource).referrers(t.Context(), digest.FromString("subject")); !errors.Is(err, layout.ErrTooLarge) {
+		t.Errorf("referrers: %v", err)
+	}
+	var seen pages
+	if err := seen.add(make([]byte, maxPageBytes)); err != nil {
+		t.Error(err)
+	}
+	if err := seen.add([]byte{0}); !errors.Is(err, layout.ErrTooLarge) {
+		t.Errorf("bytes: %v", err)
 	}
 }

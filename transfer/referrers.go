@@ -204,9 +204,10 @@ func (s *registrySource) referrers(ctx context.Context, subject digest.Digest) (
 
 // listReferrers returns the referrers, and whether the registry has an API for them.
 func (r *repository) listReferrers(ctx context.Context, subject digest.Digest) (list []ispec.Descriptor, api bool, err error) {
+	var seen pages
 	next := r.url("referrers", subject.String())
 	for next != "" {
-		page, after, err := r.referrersPage(ctx, next)
+		page, after, err := r.referrersPage(ctx, next, &seen)
 		if errors.Is(err, layout.ErrNotFound) || errors.Is(err, ErrUnsupported) {
 			list, err = r.fallbackReferrers(ctx, subject)
 			return list, false, err
@@ -221,7 +222,7 @@ func (r *repository) listReferrers(ctx context.Context, subject digest.Digest) (
 	return list, true, nil
 }
 
-func (r *repository) referrersPage(ctx context.Context, address string) ([]ispec.Descriptor, string, error) {
+func (r *repository) referrersPage(ctx context.Context, address string, seen *pages) ([]ispec.Descriptor, string, error) {
 	ctx, q, done := r.web.watch(ctx)
 	defer done()
 	req, err := newRequest(ctx, http.MethodGet, address, http.NoBody)
@@ -231,6 +232,9 @@ func (r *repository) referrersPage(ctx context.Context, address string) ([]ispec
 	req.Header.Set("Accept", ispec.MediaTypeImageIndex)
 	data, resp, err := r.document(req, q)
 	if err != nil {
+		return nil, "", err
+	}
+	if err := seen.add(data); err != nil {
 		return nil, "", err
 	}
 	index, err := layout.ParseIndex(data, ispec.MediaTypeImageIndex)

@@ -22,12 +22,35 @@ const (
 	tagsPerPage = "1000"
 )
 
+// Limits of every list that comes in pages.
+const (
+	maxPages     = 1000
+	maxPageBytes = 64 << 20 // of all pages together
+)
+
+// pages counts what was read of a list.
+type pages struct {
+	number int
+	bytes  int
+}
+
+// add counts a page, and refuses it if the list seems to have no end.
+func (p *pages) add(data []byte) error {
+	p.number++
+	p.bytes += len(data)
+	if p.number > maxPages || p.bytes > maxPageBytes {
+		return errorf(layout.ErrTooLarge, "the registry's list has more than %d pages or %d bytes", maxPages, maxPageBytes)
+	}
+	return nil
+}
+
 // tags lists the tags of the repository, in the order of the registry.
 func (r *repository) tags(ctx context.Context) ([]string, error) {
 	var tags []string
+	var seen pages
 	next := r.url("tags", "list") + "?n=" + tagsPerPage
 	for next != "" {
-		page, after, err := r.tagsPage(ctx, next)
+		page, after, err := r.tagsPage(ctx, next, &seen)
 		if err != nil {
 			return nil, &Error{Op: "list tags of", Ref: "docker://" + r.loc.Repo, Err: err}
 		}
@@ -39,7 +62,7 @@ func (r *repository) tags(ctx context.Context) ([]string, error) {
 	return tags, nil
 }
 
-func (r *repository) tagsPage(ctx context.Context, address string) ([]string, string, error) {
+func (r *repository) tagsPage(ctx context.Context, address string, seen *pages) ([]string, string, error) {
 	ctx, q, done := r.web.watch(ctx)
 	defer done()
 	req, err := newRequest(ctx, http.MethodGet, address, http.NoBody)
@@ -48,6 +71,9 @@ func (r *repository) tagsPage(ctx context.Context, address string) ([]string, st
 	}
 	data, resp, err := r.document(req, q)
 	if err != nil {
+		return nil, "", err
+	}
+	if err := seen.add(data); err != nil {
 		return nil, "", err
 	}
 	var page struct {
