@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -153,10 +154,15 @@ func TestSlowSkip(t *testing.T) {
 	d, s := lastLayer(t, host, opt)
 	f.commit(func(w http.ResponseWriter, req *http.Request, next http.Handler) bool {
 		req.Header.Del("Range")
-		if count, _ := f.seen(); count == 1 {
+		if _, hits := f.seen(); hits == 1 {
 			return cutAfter(200_000)(w, req, next)
 		}
-		next.ServeHTTP(&slowWriter{w, 20 * time.Millisecond}, req)
+		rec := httptest.NewRecorder()
+		next.ServeHTTP(rec, req)
+		slow := &slowWriter{w, 20 * time.Millisecond}
+		for part := range slices.Chunk(rec.Body.Bytes(), 32<<10) {
+			_, _ = slow.Write(part)
+		}
 		return true
 	}, always(blobGet))
 	offset := d.Size - 1000
