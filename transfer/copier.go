@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/shale-oci/shale/internal/limit"
 	"github.com/shale-oci/shale/internal/quote"
 	"github.com/shale-oci/shale/layout"
 )
@@ -89,8 +90,8 @@ const (
 // gather reads the documents and all that they lead to, level by level.
 func (c *copier) gather(ctx context.Context, level []ispec.Descriptor) error {
 	for depth := 1; len(level) > 0; depth++ {
-		if depth > layout.DefaultMaxDepth {
-			return errorf(layout.ErrTooDeep, "manifests and indexes refer to each other more than %d deep", layout.DefaultMaxDepth)
+		if err := c.checkDepth(depth); err != nil {
+			return err
 		}
 		var todo []*document
 		for _, d := range level {
@@ -118,6 +119,15 @@ func (c *copier) gather(ctx context.Context, level []ispec.Descriptor) error {
 				}
 			}
 		}
+	}
+	return nil
+}
+
+// checkDepth refuses documents that are too far below the root, whose depth is 1.
+func (c *copier) checkDepth(depth int) error {
+	most := cmp.Or(c.opt.Layout.MaxDepth, layout.DefaultMaxDepth)
+	if err := limit.Check(limit.Depth, "manifests and indexes refer to each other", int64(depth), int64(most)); err != nil {
+		return as(layout.ErrTooDeep, err)
 	}
 	return nil
 }
@@ -176,8 +186,9 @@ func (c *copier) content(ctx context.Context, d ispec.Descriptor) ([]byte, error
 		return nil, err
 	}
 	failed := func(err error) error { return &Error{Op: "read", Ref: d.Digest.String(), Err: err} }
-	if d.Size > layout.DefaultMaxDocument {
-		return nil, failed(errorf(layout.ErrTooLarge, "%d bytes are more than the limit of %d", d.Size, layout.DefaultMaxDocument))
+	err := limit.Check(limit.Document, "bytes", d.Size, cmp.Or(c.opt.Layout.MaxDocument, layout.DefaultMaxDocument))
+	if err != nil {
+		return nil, failed(as(layout.ErrTooLarge, err))
 	}
 	if len(d.Data) > 0 {
 		return d.Data, nil
@@ -234,8 +245,8 @@ func (doc *document) parse() error {
 // from the bottom up.
 func (c *copier) measure(d digest.Digest, depth int) (int, error) {
 	doc := c.docs[d]
-	if depth > layout.DefaultMaxDepth {
-		return 0, errorf(layout.ErrTooDeep, "manifests and indexes refer to each other more than %d deep", layout.DefaultMaxDepth)
+	if err := c.checkDepth(depth); err != nil {
+		return 0, err
 	}
 	if doc.height > 0 {
 		return doc.height, nil

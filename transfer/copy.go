@@ -124,6 +124,7 @@ func copyTo(ctx context.Context, src, dst Location, opt *Options, result *Result
 		return err
 	}
 	defer p.close()
+	p.web.maxDocument = opt.Layout.MaxDocument
 	switch {
 	case opt.Format != "" || opt.Compress != "":
 		err = p.convert(ctx, src, dst, result)

@@ -4,6 +4,7 @@ package transfer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -102,24 +103,24 @@ func (r *repository) document(req *http.Request, q *quiet) ([]byte, *answer, err
 		return nil, nil, err
 	}
 	q.alive()
-	data, err := readDocument(resp)
+	data, err := readDocument(resp, cmp.Or(r.web.maxDocument, layout.DefaultMaxDocument))
 	return data, resp, err
 }
 
 var errBroken = errors.New("the connection broke")
 
-// readDocument reads the whole of an answer, up to the limit for documents.
-func readDocument(resp *answer) ([]byte, error) {
+// readDocument reads the whole of an answer, which may have most bytes.
+func readDocument(resp *answer, most int64) ([]byte, error) {
 	defer resp.Body.Close() //nolint:errcheck // it was only read from
-	tooLarge := errorf(layout.ErrTooLarge, "larger than the limit of %d bytes", layout.DefaultMaxDocument)
-	if resp.ContentLength > layout.DefaultMaxDocument {
+	tooLarge := errorf(layout.ErrTooLarge, "larger than the limit of %d bytes", most)
+	if resp.ContentLength > most {
 		return nil, tooLarge
 	}
-	data, err := io.ReadAll(io.LimitReader(resp.Body, layout.DefaultMaxDocument+1))
+	data, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
 	switch {
 	case err != nil:
 		return nil, as(errBroken, fmt.Errorf("read the answer: %w", oneLine(err)))
-	case len(data) > layout.DefaultMaxDocument:
+	case int64(len(data)) > most:
 		return nil, tooLarge
 	}
 	return data, nil

@@ -21,6 +21,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shale-oci/shale/layout"
+	"github.com/shale-oci/shale/test/ocitest"
 )
 
 // TestForeignTags: what makes no tag gets into no URL of a registry, from a layout as
@@ -214,4 +215,38 @@ func TestEndlessLists(t *testing.T) {
 	if err := seen.add([]byte{0}); !errors.Is(err, layout.ErrTooLarge) {
 		t.Errorf("bytes: %v", err)
 	}
+}
+
+// TestCopyKeepsToLimits: the limits of documents are those that the options set, whatever
+// the source.
+func TestCopyKeepsToLimits(t *testing.T) {
+	there := "docker://" + server(t, nil) + "/app:multi"
+	src := newSource(t) + ":multi"
+	mustCopy(t, src, there, quick())
+	to := func() Location { return location(t, filepath.Join(t.TempDir(), "new")+":multi") }
+	for _, c := range []struct {
+		opt  layout.Options
+		want error
+	}{
+		{layout.Options{MaxDepth: 1}, layout.ErrTooDeep},
+		{layout.Options{MaxDepth: 10}, nil},
+		{layout.Options{MaxDocument: 100}, layout.ErrTooLarge},
+	} {
+		opt := quick()
+		opt.Layout = c.opt
+		if _, err := Copy(t.Context(), location(t, there), to(), opt); !errors.Is(err, c.want) {
+			t.Errorf("%+v: %v", c.opt, err)
+		}
+	}
+	// What is larger than the default.
+	dir := filepath.Join(t.TempDir(), "large")
+	opt := quick()
+	opt.Layout.MaxDocument = 2 * layout.DefaultMaxDocument
+	image := ocitest.Image{Annotations: map[string]string{"large": strings.Repeat("x", layout.DefaultMaxDocument)}}
+	image.Write(t, dir, "multi")
+	mustCopy(t, dir+":multi", there, opt)
+	if _, err := Copy(t.Context(), location(t, there), to(), quick()); !errors.Is(err, layout.ErrTooLarge) {
+		t.Errorf("with the default: %v", err)
+	}
+	mustCopy(t, there, to().String(), opt)
 }

@@ -125,6 +125,7 @@ func Resolve(ctx context.Context, loc Location, opt Options) (d ispec.Descriptor
 		return d, &Error{Op: "resolve", Ref: loc.String(), Err: err}
 	}
 	defer p.close()
+	p.web.maxDocument = opt.Layout.MaxDocument
 	from, err := p.source(ctx, loc)
 	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, layout.ErrInvalid) {
 		err = as(layout.ErrNotFound, err)

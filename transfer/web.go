@@ -57,11 +57,14 @@ const (
 // web makes requests on behalf of all registries of one operation. It decides whom to
 // trust, and repeats what can be repeated.
 type web struct {
-	opt      RegistryOptions
-	named    map[string]bool // the hosts that locations name, which get client certificates
-	strict   *http.Transport
-	trusting *http.Transport // for hosts that are insecure
-	known    *http.Transport // for hosts that are named: with client certificates
+	opt RegistryOptions
+	// maxDocument is the size limit of a document, in bytes. 0 means
+	// layout.DefaultMaxDocument.
+	maxDocument int64
+	named       map[string]bool // the hosts that locations name, which get client certificates
+	strict      *http.Transport
+	trusting    *http.Transport // for hosts that are insecure
+	known       *http.Transport // for hosts that are named: with client certificates
 
 	mu       sync.Mutex
 	answered map[string]bool // hosts that have answered once
