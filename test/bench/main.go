@@ -93,6 +93,9 @@ func run(b *bench, image, dir, only, out string) (err error) {
 	if b.umoci, err = filepath.Abs("bin/peers/umoci"); err != nil {
 		return err
 	}
+	if err := buildMeasurer(b.work); err != nil {
+		return err
+	}
 	var kept strings.Builder
 	b.stdout = io.MultiWriter(b.stdout, &kept)
 	if err := b.copyImage(image); err != nil {

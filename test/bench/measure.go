@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -111,20 +110,44 @@ type usage struct {
 	peak int64         // bytes of memory
 }
 
+// measurer is the program that runs the others: the kernel counts for a process what
+// the one that started it had in memory, which must therefore be small.
+var measurer string
+
+// buildMeasurer builds it into dir.
+func buildMeasurer(dir string) error {
+	measurer = filepath.Join(dir, "measure")
+	out, err := exec.Command("go", "build", "-o", measurer, "./test/hostile/measure").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("build what measures: %w: %s", err, out)
+	}
+	return nil
+}
+
 // timed runs a program and measures it.
-func timed(name string, args ...string) (usage, error) {
-	cmd := exec.Command(name, args...)
+func timed(name string, args ...string) (u usage, err error) {
+	report, w, err := os.Pipe()
+	if err != nil {
+		return u, err
+	}
+	defer report.Close() //nolint:errcheck // only read from
+	cmd := exec.Command(measurer, append([]string{name}, args...)...)
+	cmd.ExtraFiles = []*os.File{w}
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	start := time.Now()
-	err := cmd.Run()
-	wall := time.Since(start)
-	if err != nil {
-		return usage{}, fmt.Errorf("%s %s: %w: %s", filepath.Base(name), strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	err = cmd.Run()
+	u.wall = time.Since(start)
+	if err := errors.Join(err, w.Close()); err != nil {
+		return u, fmt.Errorf("%s %s: %w: %s", filepath.Base(name), strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
 	}
-	u := usage{wall: wall, cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
-	if ru, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		u.peak = ru.Maxrss << 10
+	var status, signal int
+	if _, err := fmt.Fscan(report, &status, &signal, &u.peak, &u.cpu); err != nil {
+		return u, fmt.Errorf("read what was measured: %w", err)
+	}
+	u.peak <<= 10
+	if status != 0 {
+		return u, fmt.Errorf("%s %s: exit status %d: %s", filepath.Base(name), strings.Join(args, " "), status, strings.TrimSpace(stderr.String()))
 	}
 	return u, nil
 }

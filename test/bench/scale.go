@@ -76,7 +76,11 @@ func (b *bench) scaleEntries() error {
 			if err != nil {
 				return err
 			}
-			points[work] = append(points[work], point{n, u})
+			entries := n
+			if work == "diff" {
+				entries = 2 * n // of both images
+			}
+			points[work] = append(points[work], point{entries, u})
 		}
 		if err := errors.Join(removeAll(bundle), removeAll(layout)); err != nil {
 			return err
