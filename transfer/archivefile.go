@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -59,7 +60,7 @@ func (a *archiveFile) Close() error {
 // openInput opens what is to be read.
 func openInput(ctx context.Context, path string) (*os.File, error) {
 	if path == standardStream {
-		return dupStandard(os.Stdin)
+		return openStdin()
 	}
 	info, err := os.Stat(path)
 	switch {
@@ -88,6 +89,19 @@ func openInput(ctx context.Context, path string) (*os.File, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// openStdin opens standard input once more, if it is a pipe or a terminal and that is
+// permitted: then reads that wait can be ended.
+func openStdin() (*os.File, error) {
+	info, err := os.Stdin.Stat()
+	if err == nil && info.Mode()&(fs.ModeNamedPipe|fs.ModeCharDevice) != 0 {
+		// A pipe may have nobody any more who writes, which is not to be waited for.
+		if f, err := os.OpenFile(procName(os.Stdin), os.O_RDONLY|unix.O_NONBLOCK, 0); err == nil {
+			return f, nil
+		}
+	}
+	return dupStandard(os.Stdin)
 }
 
 // dupStandard returns one of the standard streams as a file that may be closed.
@@ -124,6 +138,8 @@ func stageIfNeeded(ctx context.Context, path string, f *os.File) (*archiveFile, 
 			return &archiveFile{*io.NewSectionReader(f, 0, info.Size()), f, path}, nil
 		}
 	}
+	// What cannot have a deadline does not wait, or cannot be helped.
+	defer context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Now()) })()
 	return stageArchive(ctx, path, f)
 }
 
@@ -394,7 +410,11 @@ func (r contextReader) Read(p []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {
 		return 0, err
 	}
-	return r.r.Read(p)
+	n, err := r.r.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) && r.ctx.Err() != nil {
+		err = r.ctx.Err() // which is why there was a deadline
+	}
+	return n, err
 }
 
 // contextWriter stops writing once ctx is done.
