@@ -52,6 +52,9 @@ type DiffOptions struct {
 	Include, Exclude []string
 	// Content adds unified diffs of text files of up to 128 KiB whose content differs.
 	Content bool
+	// NoLinks leaves out the names in [DiffFile].Links. Whether they differ is still
+	// compared.
+	NoLinks bool
 	// Limits bound what the layers of an image may cost.
 	Limits layer.Limits
 	// Warn receives what looks wrong in a layer. May be nil.
@@ -143,7 +146,9 @@ func Diff(ctx context.Context, was, now DiffSource, opt DiffOptions) (*Differenc
 			res.Summary.TimeOnly++
 		}
 	}
-	d.count(&res.Summary)
+	if err := d.count(ctx, &res.Summary); err != nil {
+		return nil, fmt.Errorf("compare: %w", err)
+	}
 	if opt.Content {
 		if err := d.readTexts(ctx); err != nil {
 			return nil, fmt.Errorf("compare contents: %w", err)

@@ -162,6 +162,49 @@ func TestDiffLinks(t *testing.T) {
 			t.Errorf("got %+v, %+v, %+v", e, e.Old, e.New)
 		}
 	}
+	d = diffImages(t, layersOf(base), layersOf(base, ocitest.Layer(ocitest.Hardlink("e", "a"))), inspect.DiffOptions{NoLinks: true})
+	if got, want := lines(d), []string{"/a\tchanged hardlinks", "/b\tchanged hardlinks", "/e\tadded"}; !slices.Equal(got, want) {
+		t.Errorf("without lists: got %q, want %q", got, want)
+	}
+	for e := range d.Entries() {
+		if e.Old != nil && e.Old.Links != nil || e.New.Links != nil {
+			t.Errorf("got %+v, %+v, %+v", e, e.Old, e.New)
+		}
+	}
+}
+
+// TestDiffManyLinks has files with very many and very long names.
+// The lists are right, and each is made once.
+func TestDiffManyLinks(t *testing.T) {
+	const files, n = 2, 2000
+	dir := strings.TrimSuffix(strings.Repeat(strings.Repeat("d", 200)+"/", 10), "/")
+	name := func(i int) string { return fmt.Sprintf("%s/%04d", dir, i) }
+	var entries []ocitest.Entry
+	for i := range n {
+		if i < files {
+			entries = append(entries, ocitest.File(name(i), "x", 0o644))
+			continue
+		}
+		entries = append(entries, ocitest.Hardlink(name(i), name(i%files)))
+	}
+	a := layersOf(ocitest.Layer(entries...))
+	b := layersOf(ocitest.Layer(entries...), ocitest.Layer(ocitest.Hardlink("e", name(0))))
+	d := diffImages(t, a, b, inspect.DiffOptions{})
+	if got, want := d.Summary.Changed.Paths, n/files; got != want || d.Summary.Added.Paths != 1 {
+		t.Errorf("got %+v, want %d changed paths", d.Summary, want)
+	}
+	var lists [][]string
+	for e := range d.Entries() {
+		if len(e.New.Links) != n/files+1 || e.Old != nil && len(e.Old.Links) != n/files {
+			t.Fatalf("%s: %d names", e.Path, len(e.New.Links))
+		}
+		lists = append(lists, e.New.Links)
+	}
+	for _, list := range lists {
+		if &list[0] != &lists[0][0] {
+			t.Fatal("the list of names was made more than once")
+		}
+	}
 }
 
 // TestDiffWhiteouts compares what is left, whatever the layers do to get there.

@@ -166,8 +166,9 @@ type DiffFile struct {
 	TargetBytes []byte            `json:"targetBytes,omitzero"` // the same, if it is not UTF-8
 	Device      string            `json:"device,omitzero"`      // major:minor
 	Xattrs      map[string][]byte `json:"xattrs,omitzero"`
-	Mtime       string            `json:"mtime"`          // as in RFC 3339, in UTC
-	Links       []string          `json:"links,omitzero"` // all names, if there are several
+	Mtime       string            `json:"mtime"` // as in RFC 3339, in UTC
+	// Links are all names, if there are several. Other entries have the same list.
+	Links []string `json:"links,omitzero"`
 }
 
 // diffTypes are the types in JSON.
@@ -196,8 +197,8 @@ func notUTF8(s string) []byte {
 	return []byte(s)
 }
 
-// file describes a name of a side, and nil for none.
-func (s *diffSide) file(n diffName, ino *layer.Inode) *DiffFile {
+// describeFile describes all of a file but its names, and nil for none.
+func describeFile(ino *layer.Inode) *DiffFile {
 	if ino == nil {
 		return nil
 	}
@@ -213,11 +214,6 @@ func (s *diffSide) file(n diffName, ino *layer.Inode) *DiffFile {
 		f.Xattrs = make(map[string][]byte, len(ino.Xattrs))
 		for _, x := range ino.Xattrs {
 			f.Xattrs[x.Name] = []byte(x.Value)
-		}
-	}
-	if id, linked := s.linkOf(n); linked {
-		for _, name := range s.groups[id] {
-			f.Links = append(f.Links, slashed(name))
 		}
 	}
 	return f

@@ -138,6 +138,9 @@ func (d *differ) readTexts(ctx context.Context) error {
 	var pairs []diffPair
 	left := int64(maxTexts)
 	err := d.changes(func(p *diffPair, fields DiffFields) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if fields&DiffContent == 0 {
 			return nil
 		}

@@ -26,11 +26,13 @@ type diffSide struct {
 	tree   *layer.Tree
 	known  *mtree.Tree // of an image: what a bundle knows of its files; may be nil
 	disk   *diskTree   // of a directory
-	groups map[linkID][]string
+	// groups are the files with several names, in order. Their paths would take much
+	// more memory than the names do.
+	groups map[linkID][]diffName
 }
 
 func openSide(ctx context.Context, source *DiffSource) (*diffSide, error) {
-	s := &diffSide{source: source, groups: map[linkID][]string{}}
+	s := &diffSide{source: source, groups: map[linkID][]diffName{}}
 	var err error
 	if source.Layout != nil {
 		if s.stack, err = stack.Open(ctx, source.Layout, source.Image); err == nil {
@@ -71,6 +73,14 @@ type diffName struct {
 	name  string
 	node  *layer.Node // in an image
 	entry mtree.Entry // on the disk
+}
+
+// path returns the path of a name, which must not be none.
+func (n *diffName) path() string {
+	if n.node != nil {
+		return n.node.Path()
+	}
+	return n.entry.Path()
 }
 
 func (s *diffSide) root() diffName {
@@ -124,6 +134,31 @@ func (s *diffSide) linkOf(n diffName) (id linkID, linked bool) {
 		return linkID{dev: st.Dev, ino: st.Ino}, st.Nlink > 1 && !st.IsDir()
 	}
 	return id, false
+}
+
+// linkLists makes lists of all names of files that have several. The one made last is
+// kept: the names of a file often follow each other.
+type linkLists struct {
+	side *diffSide
+	id   linkID
+	list []string
+}
+
+// of returns the paths of all names that a file has, with leading slashes, and nil if
+// there is one.
+func (l *linkLists) of(n diffName) []string {
+	id, linked := l.side.linkOf(n)
+	if !linked {
+		return nil
+	}
+	if id != l.id {
+		group := l.side.groups[id]
+		l.id, l.list = id, make([]string, len(group))
+		for i := range group {
+			l.list[i] = slashed(group[i].path())
+		}
+	}
+	return l.list
 }
 
 // digest returns the SHA-256 of a regular file, if it is known.

@@ -112,7 +112,7 @@ func (d *differ) survey(ctx context.Context) (need []diffPair, err error) {
 		}
 		for i, s := range d.sides {
 			if id, linked := s.linkOf(p.names[i]); linked {
-				s.groups[id] = append(s.groups[id], p.path)
+				s.groups[id] = append(s.groups[id], p.names[i])
 			}
 		}
 		if !d.filter.match(p.path) {
@@ -250,7 +250,7 @@ func (d *differ) timesDiffer(a, b *layer.Inode) bool {
 // linksDiffer reports whether the file has other names than before.
 func (d *differ) linksDiffer(p *diffPair) bool {
 	var ids [2]linkID
-	var names [2][]string
+	var names [2][]diffName
 	for i, s := range d.sides {
 		id, linked := s.linkOf(p.names[i])
 		if linked {
@@ -266,7 +266,7 @@ func (d *differ) linksDiffer(p *diffPair) bool {
 	// A file may have very many names, each of which asks.
 	differ, ok := d.linked[ids]
 	if !ok {
-		differ = !slices.Equal(names[0], names[1])
+		differ = !slices.EqualFunc(names[0], names[1], func(a, b diffName) bool { return a.path() == b.path() })
 		d.linked[ids] = differ
 	}
 	return differ
@@ -293,8 +293,11 @@ func (d *differ) changes(fn func(*diffPair, DiffFields) error) error {
 }
 
 // count fills in the summary.
-func (d *differ) count(s *DiffSummary) {
-	_ = d.changes(func(p *diffPair, fields DiffFields) error { // whose errors survey has met
+func (d *differ) count(ctx context.Context, s *DiffSummary) error {
+	return d.changes(func(p *diffPair, fields DiffFields) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		to, ino := &s.Changed, p.inos[1]
 		switch {
 		case p.inos[0] == nil:
@@ -313,11 +316,20 @@ func (d *differ) count(s *DiffSummary) {
 
 func (d *differ) entries() iter.Seq[DiffEntry] {
 	return func(yield func(DiffEntry) bool) {
+		links := [2]linkLists{{side: d.sides[0]}, {side: d.sides[1]}}
 		_ = d.changes(func(p *diffPair, fields DiffFields) error { // whose errors survey has met
 			if fields == DiffMtime && !d.opt.Times {
 				return nil
 			}
-			if !yield(d.entry(p, fields)) {
+			e := d.entry(p, fields)
+			if !d.opt.NoLinks {
+				for i, f := range []*DiffFile{e.Old, e.New} {
+					if f != nil {
+						f.Links = links[i].of(p.names[i])
+					}
+				}
+			}
+			if !yield(e) {
 				return errStop
 			}
 			return nil
@@ -333,7 +345,7 @@ func (d *differ) entry(p *diffPair, fields DiffFields) DiffEntry {
 	case p.inos[1] == nil:
 		e.Kind = DiffDeleted
 	}
-	e.Old, e.New = d.sides[0].file(p.names[0], p.inos[0]), d.sides[1].file(p.names[1], p.inos[1])
+	e.Old, e.New = describeFile(p.inos[0]), describeFile(p.inos[1])
 	if e.Kind == DiffChanged && d.compared(p) {
 		for i, f := range []*DiffFile{e.Old, e.New} {
 			if sum, ok := d.sides[i].digest(p.path, p.names[i], p.inos[i]); ok {

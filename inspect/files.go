@@ -122,7 +122,7 @@ func Files(ctx context.Context, l *layout.Layout, from layout.Path, opt FilesOpt
 		return nil, err
 	}
 	u.now() // the last layer may have done nothing
-	lister := &fileLister{u: u, fn: fn, first: map[*layer.Inode]string{}}
+	lister := &fileLister{u: u, fn: fn, first: map[*layer.Inode]*layer.Node{}}
 	if err := u.tree.Walk(func(n *layer.Node) error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -156,7 +156,7 @@ func findLayer(s *stack.Stack, name string) (int, error) {
 type fileLister struct {
 	u     *usage
 	fn    func(File) error
-	first map[*layer.Inode]string // of inodes with several names
+	first map[*layer.Inode]*layer.Node // of inodes with several names
 }
 
 // node lists a name, and what has been removed from it if it is a directory.
@@ -206,8 +206,10 @@ func (l *fileLister) file(n *layer.Node) File {
 		f.Device = fmt.Sprintf("%d:%d", ino.Major, ino.Minor)
 	}
 	if ino.Nlink > 1 && ino.Type != layer.Directory {
-		if f.Hardlink = l.first[ino]; f.Hardlink == "" {
-			l.first[ino] = path
+		if first := l.first[ino]; first != nil {
+			f.Hardlink = slashed(first.Path())
+		} else {
+			l.first[ino] = n
 		}
 	}
 	for _, x := range ino.Xattrs {

@@ -73,7 +73,8 @@ func (a *app) diffCommand() *cli.Command {
 			}
 			d, err := inspect.Diff(ctx, sides[0], sides[1], inspect.DiffOptions{
 				Ignore: f.fields, Times: f.times, Include: f.include, Exclude: f.exclude, Content: f.content,
-				Limits: limits.limits, Warn: a.warn, Progress: a.report(),
+				NoLinks: f.format != "json", // nothing else shows them
+				Limits:  limits.limits, Warn: a.warn, Progress: a.report(),
 			})
 			if err != nil {
 				return err
