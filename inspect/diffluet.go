@@ -52,7 +52,8 @@ func (d *Difference) Luet() LuetDiff {
 		Image1: d.Old.Name, Image2: d.New.Name, DiffType: "File",
 		Diff: LuetFiles{Adds: []LuetFile{}, Dels: []LuetFile{}, Mods: []LuetFile{}},
 	}
-	d.luet(func(kind DiffKind, side *diffSide, p *diffPair, i int) {
+	sizes := [2]luetSizes{newLuetSizes(d.d.sides[0]), newLuetSizes(d.d.sides[1])}
+	d.luet(func(kind DiffKind, p *diffPair, i int) {
 		list := &res.Diff.Mods
 		switch kind {
 		case DiffAdded:
@@ -60,7 +61,7 @@ func (d *Difference) Luet() LuetDiff {
 		case DiffDeleted:
 			list = &res.Diff.Dels
 		}
-		*list = append(*list, LuetFile{Name: slashed(p.path), Size: side.luetSize(p.names[i], p.inos[i])})
+		*list = append(*list, LuetFile{Name: slashed(p.path), Size: sizes[i].of(p.names[i], p.inos[i])})
 	})
 	return res
 }
@@ -68,7 +69,7 @@ func (d *Difference) Luet() LuetDiff {
 // LuetSummary returns the sums of the difference. Directories do not count.
 func (d *Difference) LuetSummary() LuetSummary {
 	c := LuetCounts{Image1: d.Old.Name, Image2: d.New.Name}
-	d.luet(func(kind DiffKind, side *diffSide, p *diffPair, i int) {
+	d.luet(func(kind DiffKind, p *diffPair, i int) {
 		if p.inos[i].Type == layer.Directory {
 			return
 		}
@@ -80,13 +81,13 @@ func (d *Difference) LuetSummary() LuetSummary {
 			files, sizes = &c.DelFiles, &c.DelSizes
 		}
 		*files++
-		*sizes += side.luetSize(p.names[i], p.inos[i])
+		*sizes += luetSize(p.inos[i])
 	})
 	return LuetSummary{Summary: []LuetCounts{c}}
 }
 
 // luet calls fn for each path that counts, with the side i whose size is told.
-func (d *Difference) luet(fn func(kind DiffKind, side *diffSide, p *diffPair, i int)) {
+func (d *Difference) luet(fn func(kind DiffKind, p *diffPair, i int)) {
 	_ = d.d.changes(func(p *diffPair, fields DiffFields) error { // whose errors survey has met
 		kind, i := DiffChanged, 1
 		switch {
@@ -97,23 +98,41 @@ func (d *Difference) luet(fn func(kind DiffKind, side *diffSide, p *diffPair, i 
 		case fields == DiffMtime && !d.d.opt.Times:
 			return nil
 		}
-		fn(kind, d.d.sides[i], p, i)
+		fn(kind, p, i)
 		return nil
 	})
 }
 
-func (s *diffSide) luetSize(n diffName, ino *layer.Inode) int64 {
-	switch ino.Type {
-	case layer.Symlink:
+// luetSize returns the size of what is no directory.
+func luetSize(ino *layer.Inode) int64 {
+	if ino.Type == layer.Symlink {
 		return int64(len(ino.Target))
-	case layer.Directory:
-		var size int64
-		for _, c := range s.children(n) {
-			if below, err := s.inode(c); err == nil { // survey has met all errors
-				size += s.luetSize(c, below)
-			}
-		}
-		return size
 	}
 	return ino.Size
+}
+
+// luetSizes sums up the directories of a side, each once: its entry may be followed by
+// those of all directories in it.
+type luetSizes struct {
+	side *diffSide
+	dirs map[diffName]int64
+}
+
+func newLuetSizes(s *diffSide) luetSizes { return luetSizes{side: s, dirs: map[diffName]int64{}} }
+
+func (l *luetSizes) of(n diffName, ino *layer.Inode) int64 {
+	if ino.Type != layer.Directory {
+		return luetSize(ino)
+	}
+	size, known := l.dirs[n]
+	if known {
+		return size
+	}
+	for _, c := range l.side.children(n) {
+		if below, err := l.side.inode(c); err == nil { // survey has met all errors
+			size += l.of(c, below)
+		}
+	}
+	l.dirs[n] = size
+	return size
 }
