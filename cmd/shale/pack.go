@@ -37,8 +37,12 @@ func (a *app) packCommand() *cli.Command {
 			"compressed; - is one on standard input. The first becomes a layer, and so does of each\n" +
 			"following directory what makes it differ from the one before. With --from, the first is\n" +
 			"compared with that image, whose layers come below. An --upper is an upper directory of\n" +
-			"overlayfs or fuse-overlayfs; they come on top, in their order. Nothing that is the same\n" +
-			"in everything that a layer can hold gets into one.\n\n" +
+			"overlayfs or fuse-overlayfs; they come on top, in their order. Nothing in a directory\n" +
+			"<tree> that is the same in everything that a layer can hold gets into a layer.\n\n" +
+			"What an overlay that root has mounted without userxattr says in an upper directory of\n" +
+			"what is deleted or hidden, only root can read: run shale as root then. And mount with\n" +
+			"redirect_dir=off,metacopy=off: what was renamed or changed is whole in the upper\n" +
+			"directory only then.\n\n" +
 			"A tar archive is checked like a layer, and then taken as it is: its whiteouts delete,\n" +
 			"and no flag changes its entries. The layout is made if need be. With --cache, a\n" +
 			"directory in which nothing has changed since is not read again.\n\n" +
@@ -87,7 +91,14 @@ func (a *app) packCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return a.pack(ctx, image, &f, snapshots, opt)
+			if err := a.pack(ctx, image, &f, snapshots, opt); err != nil {
+				return err
+			}
+			if len(f.uppers) > 0 && !readsTrusted() {
+				a.warn("only root can read the trusted.overlay xattrs of --upper: if root has mounted the overlay without " +
+					"userxattr, directories that hide what is below them do not do so in the image")
+			}
+			return nil
 		},
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/urfave/cli/v3"
+	"golang.org/x/sys/unix"
 
 	"github.com/shale-oci/shale/internal/quote"
 	"github.com/shale-oci/shale/internal/userns"
@@ -56,6 +57,17 @@ func (f *usernsFlag) enter(mapped bool) error {
 		return fmt.Errorf("--userns: %w", err)
 	}
 	return &elsewhere{status}
+}
+
+// readsTrusted reports whether this process can read the xattrs that begin with "trusted.":
+// that takes CAP_SYS_ADMIN in the initial user namespace (xattr(7)).
+func readsTrusted() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil || data[0].Effective&(1<<unix.CAP_SYS_ADMIN) == 0 {
+		return false
+	}
+	return !userns.Inside()
 }
 
 // elsewhere is the end of a command that was done by another process, which has
