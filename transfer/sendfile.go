@@ -55,7 +55,9 @@ const sendChunk = 4 << 20
 // sendTo has the kernel send the file. Nobody here sees what is sent: see settle.
 func (b *uploadBody) sendTo(c *net.TCPConn, limited *io.LimitedReader) (int64, error) {
 	var sent int64
-	b.u.unseen = true
+	if err := b.note(func() error { b.u.unseen = true; return nil }); err != nil {
+		return 0, err
+	}
 	for limited.N > 0 {
 		b.quiet.alive()
 		if err := b.ctx.Err(); err != nil {
@@ -63,16 +65,19 @@ func (b *uploadBody) sendTo(c *net.TCPConn, limited *io.LimitedReader) (int64, e
 		}
 		n, err := c.ReadFrom(io.LimitReader(b.file, min(limited.N, sendChunk)))
 		limited.N -= n
-		b.at += n
 		sent += n
-		if b.sent != nil {
-			b.sent(int(n))
-		}
-		switch {
-		case err != nil:
+		err = b.note(func() error {
+			b.at += n
+			if b.sent != nil {
+				b.sent(int(n))
+			}
+			if err == nil && n == 0 {
+				err = b.fail(fmt.Errorf("%w: ended %d bytes early", layout.ErrSize, b.u.desc.Size-b.at))
+			}
+			return err
+		})
+		if err != nil {
 			return sent, err
-		case n == 0:
-			return sent, b.fail(fmt.Errorf("%w: ended %d bytes early", layout.ErrSize, b.u.desc.Size-b.at))
 		}
 	}
 	b.quiet.stop()

@@ -352,6 +352,21 @@ type uploadBody struct {
 	once   sync.Once
 	closed chan struct{} // closed with the body; then the fields may be looked at
 	err    error         // what is wrong with the source
+
+	// The transport may close a body and go on reading it for a moment. What comes then
+	// changes nothing any more.
+	mu   sync.Mutex // guards what a body notes here and in u
+	over bool
+}
+
+// note calls fn unless the body is closed.
+func (b *uploadBody) note(fn func() error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.over {
+		return os.ErrClosed
+	}
+	return fn()
 }
 
 // begin reports whether the body has not been sent before.
@@ -365,20 +380,23 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := b.src.Read(p[:min(int64(len(p)), size-b.at)])
-	b.hash(p[:n])
-	b.at += int64(n)
-	switch {
-	case b.at == size:
-		if err := b.end(); err != nil {
-			return 0, err
+	err = b.note(func() error {
+		b.hash(p[:n])
+		b.at += int64(n)
+		switch {
+		case b.at == size:
+			return b.end()
+		case errors.Is(err, io.EOF):
+			return b.fail(fmt.Errorf("%w: ended %d bytes early", layout.ErrSize, size-b.at))
+		case err != nil:
+			return b.fail(err)
 		}
-		return n, nil
-	case errors.Is(err, io.EOF):
-		return n, b.fail(fmt.Errorf("%w: ended %d bytes early", layout.ErrSize, size-b.at))
-	case err != nil:
-		return n, b.fail(err)
+		return nil
+	})
+	if err != nil && b.at == size {
+		n = 0 // the last bytes are held back
 	}
-	return n, nil
+	return n, err
 }
 
 // hash hashes what was not hashed in an earlier attempt.
@@ -419,6 +437,9 @@ func (b *uploadBody) fail(err error) error {
 // Close implements [io.Closer].
 func (b *uploadBody) Close() (err error) {
 	b.once.Do(func() {
+		b.mu.Lock()
+		b.over = true
+		b.mu.Unlock()
 		err = b.src.Close()
 		close(b.closed)
 	})
