@@ -18,7 +18,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"math/bits"
 	"unsafe"
 )
 
@@ -31,8 +30,8 @@ const (
 	// outSize is what is decoded before it must be read.
 	outSize = 256 << 10
 	// outSlack is more than one round of the loop can write: three literals and
-	// a match, copied in words of eight bytes.
-	outSlack = 3 + maxMatch + 16
+	// a match, copied in pieces of 32 bytes.
+	outSlack = 3 + maxMatch + 32
 	inSize   = 64 << 10
 	// inSlack is more than one round can read: it loads eight bytes up to two
 	// times and goes on by seven each time.
@@ -65,6 +64,8 @@ type Reader struct {
 	dist  distTable
 	fixed bool // lit and dist are those of fixed blocks
 	build builder
+
+	portable bool // symbols are decoded in Go
 }
 
 type state int
@@ -78,7 +79,7 @@ const (
 
 // NewReader returns a reader of the stream that begins where r is.
 func NewReader(r io.Reader) *Reader {
-	return &Reader{src: r, in: make([]byte, inSize+inSlack), out: make([]byte, windowSize+outSize+outSlack)}
+	return &Reader{src: r, in: make([]byte, inSize+inSlack), out: make([]byte, windowSize+outSize+outSlack), portable: !fast}
 }
 
 // Next begins the next stream in the same source.
@@ -338,14 +339,14 @@ func (z *Reader) dynamicHead() error {
 func (z *Reader) huffman() error {
 	for z.wp < windowSize+outSize {
 		z.fill()
-		ended, ok := z.symbols()
+		why := z.symbols()
 		if z.overrun() {
 			return z.short()
 		}
-		if !ok {
+		switch why {
+		case isCorrupt:
 			return ErrCorrupt
-		}
-		if ended {
+		case blockEnded:
 			z.state = atBlock
 			return nil
 		}
@@ -353,147 +354,24 @@ func (z *Reader) huffman() error {
 	return nil
 }
 
-// symbols is the loop that all time is spent in. It begins with no overrun and
-// with inSlack bytes, real or zero, behind ip, and goes on while there are as
-// many real ones, or the last ones are in, and outSlack bytes behind wp. It
-// decodes one symbol at least.
-func (z *Reader) symbols() (ended, ok bool) {
-	var (
-		in    = unsafe.Pointer(unsafe.SliceData(z.in))
-		out   = unsafe.Pointer(unsafe.SliceData(z.out))
-		lit   = &z.lit
-		dist  = &z.dist
-		base  = z.base
-		ip    = z.ip
-		wp    = z.wp
-		buf   = z.bitBuf
-		n     = z.nbits
-		inTop = z.inEnd - inSlack
-	)
+// symbols decodes one symbol at least. It begins with no overrun, and goes on while
+// there are inSlack real bytes, or the last ones are in.
+func (z *Reader) symbols() outcome {
+	s := span{
+		in: unsafe.Pointer(unsafe.SliceData(z.in)), ip: z.ip, inTop: z.inEnd - inSlack,
+		out: unsafe.Pointer(unsafe.SliceData(z.out)), wp: z.wp, outTop: windowSize + outSize, base: z.base,
+		buf: z.bitBuf, n: z.nbits,
+		lit: &z.lit, dist: &z.dist,
+	}
 	if z.srcErr != nil {
-		inTop = z.inEnd
+		s.inTop = z.inEnd
 	}
-	ok = true
-loop:
-	for first := true; first || ip < inTop && wp < windowSize+outSize; first = false {
-		buf |= load64(in, ip) << (n & 63)
-		ip += int((63 - n) >> 3)
-		n |= 56
-
-		e := lit[buf&(1<<litBits-1)]
-		saved := buf
-		buf >>= e & 63
-		n -= uint(e & 63)
-		if e&literal != 0 {
-			store8(out, wp, byte(e>>16))
-			wp++
-			e = lit[buf&(1<<litBits-1)]
-			saved = buf
-			buf >>= e & 63
-			n -= uint(e & 63)
-			if e&literal != 0 {
-				store8(out, wp, byte(e>>16))
-				wp++
-				e = lit[buf&(1<<litBits-1)]
-				saved = buf
-				buf >>= e & 63
-				n -= uint(e & 63)
-				if e&literal != 0 {
-					store8(out, wp, byte(e>>16))
-					wp++
-					continue
-				}
-			}
-		}
-		if e&special != 0 {
-			if e&subtable != 0 {
-				e = lit[e>>16+uint32(buf)&(1<<(e>>8&0xf)-1)]
-				saved = buf
-				buf >>= e & 63
-				n -= uint(e & 63)
-				if e&literal != 0 {
-					store8(out, wp, byte(e>>16))
-					wp++
-					continue
-				}
-			}
-			if e&special != 0 {
-				ended = e&endOfBlock != 0
-				ok = ended
-				break loop
-			}
-		}
-		length := int(e>>16) + int(saved&(1<<(e&63)-1)>>(e>>8&0xf))
-
-		// Up to 42 bits are gone; a distance may need 28.
-		if n < 32 {
-			buf |= load64(in, ip) << (n & 63)
-			ip += int((63 - n) >> 3)
-			n |= 56
-		}
-		e = dist[buf&(1<<distBits-1)]
-		if e&special != 0 {
-			if e&subtable != 0 {
-				buf >>= e & 63
-				n -= uint(e & 63)
-				e = dist[e>>16+uint32(buf)&(1<<(e>>8&0xf)-1)]
-			}
-			if e&special != 0 {
-				ok = false
-				break loop
-			}
-		}
-		distance := int(e>>16) + int(buf&(1<<(e&63)-1)>>(e>>8&0xf))
-		buf >>= e & 63
-		n -= uint(e & 63)
-		if distance > wp-base {
-			ok = false
-			break loop
-		}
-		copyMatch(out, wp, distance, length)
-		wp += length
+	var why outcome
+	if z.portable {
+		why = s.symbols()
+	} else {
+		why = symbolsBMI2(&s)
 	}
-	z.ip, z.wp, z.bitBuf, z.nbits = ip, wp, buf, n
-	return ended, ok
-}
-
-// copyMatch copies length bytes from distance before wp to wp. It may write up
-// to 15 bytes more.
-func copyMatch(out unsafe.Pointer, wp, distance, length int) {
-	src, end := wp-distance, wp+length
-	if distance >= 8 {
-		store64(out, wp, load64(out, src))
-		store64(out, wp+8, load64(out, src+8))
-		for wp, src = wp+16, src+16; wp < end; wp, src = wp+8, src+8 {
-			store64(out, wp, load64(out, src))
-		}
-		return
-	}
-	// The bytes repeat: a word of them goes on where it fits in whole periods.
-	pattern := load64(out, src) & (1<<(8*distance) - 1)
-	for shift := 8 * distance; shift < 64; shift *= 2 {
-		pattern |= pattern << shift
-	}
-	step := 8 - 8%distance
-	for ; wp < end; wp += step {
-		store64(out, wp, pattern)
-	}
-}
-
-func store8(p unsafe.Pointer, i int, v byte) { *(*byte)(unsafe.Add(p, i)) = v }
-
-// load64 loads eight bytes in little-endian order.
-func load64(p unsafe.Pointer, i int) uint64 {
-	v := *(*uint64)(unsafe.Add(p, i))
-	if bigEndian {
-		v = bits.ReverseBytes64(v)
-	}
-	return v
-}
-
-func store64(p unsafe.Pointer, i int, v uint64) {
-	if bigEndian {
-		v = bits.ReverseBytes64(v)
-	}
-	*(*uint64)(unsafe.Add(p, i)) = v
+	z.ip, z.wp, z.bitBuf, z.nbits = s.ip, s.wp, s.buf, s.n
+	return why
 }

@@ -77,9 +77,11 @@ func TestRoundTrip(t *testing.T) {
 			packed := deflate(t, data, level)
 			for how, r := range map[string]io.Reader{
 				"whole": bytes.NewReader(packed), "halves": iotest.HalfReader(bytes.NewReader(packed)),
-				"with error": iotest.DataErrReader(bytes.NewReader(packed)),
+				"with error": iotest.DataErrReader(bytes.NewReader(packed)), "portable": bytes.NewReader(packed),
 			} {
-				got, err := io.ReadAll(NewReader(r))
+				z := NewReader(r)
+				z.portable = z.portable || how == "portable"
+				got, err := io.ReadAll(z)
 				if err != nil || !bytes.Equal(got, data) {
 					t.Errorf("%s, level %d, %s: %d of %d bytes, %v", name, level, how, len(got), len(data), err)
 				}
@@ -173,11 +175,13 @@ func FuzzInflate(f *testing.F) {
 		rest := bytes.NewReader(packed) // a ByteReader, of which no more is read than needed
 		want, werr := io.ReadAll(io.LimitReader(flate.NewReader(rest), limit))
 		at := min(int(cut), len(packed))
-		for _, r := range []io.Reader{
+		for i, r := range []io.Reader{
 			bytes.NewReader(packed), iotest.OneByteReader(bytes.NewReader(packed)),
 			io.MultiReader(bytes.NewReader(packed[:at]), bytes.NewReader(packed[at:])),
+			bytes.NewReader(packed), iotest.OneByteReader(bytes.NewReader(packed)),
 		} {
 			z := NewReader(r)
+			z.portable = z.portable || i > 2
 			got, err := io.ReadAll(io.LimitReader(z, limit))
 			if (err == nil) != (werr == nil) {
 				t.Fatalf("error %v, the standard library's %v", err, werr)

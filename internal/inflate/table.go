@@ -15,6 +15,7 @@ const (
 	distBits = 8
 	codeBits = 7
 	maxBits  = 15
+	litSize  = 1 << litBits
 )
 
 // An entry of a table says what the next bits stand for:
