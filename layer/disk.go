@@ -41,10 +41,15 @@ type Disk struct {
 	opt     DiskOptions
 	lenient bool // xattrs that the kernel refuses are left out
 	dirs    dirCache
-	jobs    chan *job
+	batches chan []*job
 	workers sync.WaitGroup
 	closed  bool
 	failure atomic.Pointer[error]
+
+	born atomic.Pointer[owner] // whose new files are, once there is one
+
+	pending      []*job // files that no worker has got yet
+	pendingBytes int64
 
 	mu   sync.Mutex
 	idle sync.Cond
@@ -68,7 +73,7 @@ func NewDisk(root *rooted.Dir, opt DiskOptions) (*Disk, error) {
 		root:    root,
 		opt:     opt,
 		lenient: opt.Map.Rootless || userns.Inside(),
-		jobs:    make(chan *job, 16*workers),
+		batches: make(chan []*job, 2*workers),
 		busy:    map[*Inode]struct{}{},
 		dirs:    dirCache{root: root},
 	}
@@ -78,6 +83,9 @@ func NewDisk(root *rooted.Dir, opt DiskOptions) (*Disk, error) {
 	}
 	return d, nil
 }
+
+// owner is that of a file on the disk.
+type owner struct{ uid, gid uint32 }
 
 // wantDigests has Apply fill in the digests of files.
 func (d *Disk) wantDigests() {}
@@ -257,7 +265,7 @@ func (d *Disk) finishDirs(ctx context.Context, n *Node) error {
 		return &EntryError{Entry: n.Path(), Layer: n.inode.Layer, Err: err}
 	}
 	defer dir.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
-	if err := d.setByFd(dir.Fd(), n.inode); err != nil {
+	if err := d.setByFd(dir.Fd(), nil, n.inode); err != nil {
 		return &EntryError{Entry: n.Path(), Layer: n.inode.Layer, Err: err}
 	}
 	return nil
@@ -275,7 +283,8 @@ var errAborted = errors.New("aborted")
 func (d *Disk) stopWorkers() {
 	if !d.closed {
 		d.closed = true
-		close(d.jobs)
+		d.flush()
+		close(d.batches)
 	}
 	d.workers.Wait()
 	d.dirs.closeAll()

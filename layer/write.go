@@ -22,6 +22,9 @@ const (
 	// holeSize is the unit in which a streamed file is looked at for holes: 16
 	// pages are worth a seek.
 	holeSize = 64 << 10
+	// batchSize is how many files a worker gets at once, if they are not longer than
+	// wholeFile together. Waking a worker for each file costs more than writing it.
+	batchSize = 16
 )
 
 // job is one regular file for a worker to write.
@@ -62,26 +65,28 @@ func putBuffer(b []byte) {
 // enqueue reads the body of j's file and has it written. It returns when the
 // body is read, which for a long file means when most of it is written.
 func (d *Disk) enqueue(j *job, body io.Reader) error {
-	d.mu.Lock()
-	d.busy[j.node.inode] = struct{}{}
-	d.mu.Unlock()
 	left := j.node.inode.Size
 	if left <= wholeFile {
 		if left > 0 {
 			buf := getBuffer(left)
 			if _, err := io.ReadFull(body, buf[:left]); err != nil {
 				putBuffer(buf)
-				d.done(j)
+				j.dir.release()
 				return unexpected(err)
 			}
 			j.body = buf[:left]
 		}
-		d.jobs <- j
+		d.pending = append(d.pending, j)
+		d.pendingBytes += left
+		if len(d.pending) == batchSize || d.pendingBytes >= wholeFile {
+			d.flush()
+		}
 		return nil
 	}
+	d.flush()
 	j.pieces = make(chan []byte, 4)
 	defer close(j.pieces)
-	d.jobs <- j
+	d.send([]*job{j})
 	for left > 0 {
 		if err := d.err(); err != nil {
 			return err
@@ -107,36 +112,62 @@ func unexpected(err error) error {
 	return err
 }
 
-// work writes files until there are no more jobs.
-func (d *Disk) work() {
-	for j := range d.jobs {
-		if d.err() == nil {
-			if err := d.write(j); err != nil {
-				d.fail(&EntryError{Entry: j.node.Path(), Layer: j.node.inode.Layer, Err: err})
-			}
-		}
-		if j.pieces != nil {
-			for buf := range j.pieces { // what an error left behind
-				putBuffer(buf)
-			}
-		}
-		if j.body != nil {
-			putBuffer(j.body)
-		}
-		d.done(j)
+// flush gives the pending files to a worker.
+func (d *Disk) flush() {
+	if len(d.pending) > 0 {
+		d.send(d.pending)
+		d.pending, d.pendingBytes = nil, 0
 	}
 }
 
-func (d *Disk) done(j *job) {
-	j.dir.release()
+func (d *Disk) send(batch []*job) {
 	d.mu.Lock()
-	delete(d.busy, j.node.inode)
+	for _, j := range batch {
+		d.busy[j.node.inode] = struct{}{}
+	}
+	d.mu.Unlock()
+	d.batches <- batch
+}
+
+// work writes files until there are no more batches.
+func (d *Disk) work() {
+	for batch := range d.batches {
+		for _, j := range batch {
+			d.do(j)
+		}
+		d.done(batch)
+	}
+}
+
+func (d *Disk) do(j *job) {
+	if d.err() == nil {
+		if err := d.write(j); err != nil {
+			d.fail(&EntryError{Entry: j.node.Path(), Layer: j.node.inode.Layer, Err: err})
+		}
+	}
+	if j.pieces != nil {
+		for buf := range j.pieces { // what an error left behind
+			putBuffer(buf)
+		}
+	}
+	if j.body != nil {
+		putBuffer(j.body)
+	}
+	j.dir.release()
+}
+
+func (d *Disk) done(batch []*job) {
+	d.mu.Lock()
+	for _, j := range batch {
+		delete(d.busy, j.node.inode)
+	}
 	d.mu.Unlock()
 	d.idle.Broadcast()
 }
 
-// wait returns when ino is not being written.
+// wait returns when ino is neither pending nor being written.
 func (d *Disk) wait(ino *Inode) {
+	d.flush()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for {
@@ -148,6 +179,7 @@ func (d *Disk) wait(ino *Inode) {
 }
 
 func (d *Disk) waitAll() {
+	d.flush()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for len(d.busy) > 0 {
@@ -166,9 +198,13 @@ func (d *Disk) write(j *job) (err error) {
 			err = fmt.Errorf("close: %w", cerr)
 		}
 	}()
+	born, err := d.bornAs(fd)
+	if err != nil {
+		return err
+	}
 	switch {
 	case j.placeholder:
-		return d.finishPlaceholder(fd, ino)
+		return d.finishPlaceholder(fd, born, ino)
 	case j.pieces == nil:
 		err = writeFull(fd, j.body)
 	default:
@@ -177,7 +213,23 @@ func (d *Disk) write(j *job) (err error) {
 	if err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
-	return d.setByFd(fd, ino)
+	return d.setByFd(fd, born, ino)
+}
+
+// bornAs returns the owner that the file behind fd got when it was made. All files
+// below the root get the same: it is the process's, or the one that all directories
+// have until Finish changes them.
+func (d *Disk) bornAs(fd int) (*owner, error) {
+	if o := d.born.Load(); o != nil {
+		return o, nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	o := &owner{st.Uid, st.Gid}
+	d.born.Store(o)
+	return o, nil
 }
 
 // writePieces writes a file as its pieces come, and leaves holes where it is
@@ -242,22 +294,23 @@ func pwriteFull(fd int, p []byte, off int64) error {
 
 // finishPlaceholder makes the empty file behind fd stand for a device. Nobody
 // may open it, as a device's numbers give no access to one here.
-func (d *Disk) finishPlaceholder(fd int, ino *Inode) error {
+func (d *Disk) finishPlaceholder(fd int, born *owner, ino *Inode) error {
 	mark := DeviceMark(ino)
-	return d.setByFd(fd, &Inode{
+	return d.setByFd(fd, born, &Inode{
 		UID: ino.UID, GID: ino.GID, Mtime: ino.Mtime, Xattrs: append([]Xattr{mark}, ino.Xattrs...),
 	})
 }
 
-// setByFd gives the open file or directory what ino says. The order matters: a
-// new owner clears setuid and capabilities, a mode without write permission
-// forbids xattrs, and all of them count as a change before the times are set.
-func (d *Disk) setByFd(fd int, ino *Inode) error {
+// setByFd gives the open file or directory what ino says. Its owner is not set if it
+// is known, in has, and right. The order matters: a new owner clears setuid and
+// capabilities, a mode without write permission forbids xattrs, and all of them count
+// as a change before the times are set.
+func (d *Disk) setByFd(fd int, has *owner, ino *Inode) error {
 	uid, gid, err := d.owner(ino)
 	if err != nil {
 		return err
 	}
-	if !d.opt.Map.Rootless {
+	if !d.opt.Map.Rootless && (has == nil || *has != owner{uid, gid}) {
 		if err := unix.Fchown(fd, int(uid), int(gid)); err != nil {
 			return fmt.Errorf("change owner to %d:%d: %w", uid, gid, err)
 		}
