@@ -18,6 +18,7 @@ import (
 	"github.com/shale-oci/shale/internal/limit"
 	"github.com/shale-oci/shale/internal/quote"
 	"github.com/shale-oci/shale/internal/rooted"
+	"github.com/shale-oci/shale/internal/tarstream"
 )
 
 // EntryError says which entry of a layer could not be read or applied.
@@ -97,7 +98,7 @@ func (t *Tree) Apply(ctx context.Context, r io.Reader, sink Sink, opt ApplyOptio
 		opt.Budget = Limits{}.Budget(0)
 	}
 	a := applier{tree: t, sink: sink, opt: opt, contents: newContents(r, sink)}
-	tr := tar.NewReader(r)
+	tr := tarstream.NewReader(r)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err

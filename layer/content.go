@@ -7,7 +7,8 @@ import (
 	"crypto/sha256"
 	"hash"
 	"io"
-	"strings"
+
+	"github.com/shale-oci/shale/internal/tarstream"
 )
 
 // digester is a [Sink] that reads all content, and for which Apply fills in the
@@ -40,7 +41,7 @@ func (c *contents) pass(hdr *tar.Header, ino *Inode, body io.Reader, put func(io
 	c.sum.Reset()
 	// Only what is in the stream as it is can be hashed on the way: a sparse file has
 	// holes besides.
-	direct := c.tee != nil && !sparse(hdr)
+	direct := c.tee != nil && !tarstream.Sparse(hdr)
 	if direct {
 		c.tee.Tee(c.sum)
 	} else {
@@ -55,16 +56,4 @@ func (c *contents) pass(hdr *tar.Header, ino *Inode, body io.Reader, put func(io
 		ino.HasDigest = true
 	}
 	return err
-}
-
-func sparse(hdr *tar.Header) bool {
-	if hdr.Typeflag == tar.TypeGNUSparse {
-		return true
-	}
-	for key := range hdr.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return true
-		}
-	}
-	return false
 }

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/shale-oci/shale/internal/tarstream"
 )
 
 // Contents reads the plain tar stream of a layer for the contents of wanted:
@@ -15,7 +17,7 @@ import (
 // to which the layer has been applied. fn is called for each, with what the file
 // contains. Nothing is read behind the last of them.
 func Contents(ctx context.Context, r io.Reader, wanted []*Inode, fn func(*Inode, io.Reader) error) error {
-	tr := tar.NewReader(r)
+	tr := tarstream.NewReader(r)
 	entry := int32(-1)
 	for _, ino := range wanted {
 		var hdr *tar.Header

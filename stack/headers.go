@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/shale-oci/shale/internal/tarstream"
 	"github.com/shale-oci/shale/layer"
 )
 
@@ -36,7 +37,7 @@ func (s *Stack) Headers(ctx context.Context, in Range, fn func(i int, hdr *tar.H
 }
 
 func headers(ctx context.Context, content io.Reader, fn func(*tar.Header) error) error {
-	for tr, count := tar.NewReader(content), 0; ; count++ {
+	for tr, count := tarstream.NewReader(content), 0; ; count++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
