@@ -10,7 +10,7 @@ set -euo pipefail
 
 benchstat=$1 count=$2
 shift 2
-[ $# -gt 0 ] || set -- ./layer ./mtree ./layout ./mutate ./internal/inflate
+[ $# -gt 0 ] || set -- ./layer ./mtree ./layout ./mutate ./internal/inflate ./internal/sha256pair ./internal/tarstream
 
 old=HEAD
 [ -n "$(git status --porcelain --untracked-files=no)" ] || old=HEAD~1

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"archive/tar"
 	"bufio"
 	"bytes"
 	"crypto/sha256"
@@ -13,11 +12,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/shale-oci/shale/internal/rooted"
+	"github.com/shale-oci/shale/internal/sha256pair"
+	"github.com/shale-oci/shale/internal/tarstream"
 	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/mtree"
 )
@@ -35,37 +37,41 @@ func (b *bench) account() error {
 		return err
 	}
 	a := &account{bench: b, dir: dir, plain: plain}
-	b.printf("\nSeconds of CPU of each stage, measured alone. The floor is what the program in the\nlast column takes for the same.\n\n")
+	b.printf("\nSeconds of CPU of each stage, measured alone, medians of %d runs. The floor is what the\nprogram in the last column takes for the same.\n\n", b.n)
 	b.printf("| stage | shale | floor | what the floor is |\n| --- | --: | --: | --- |\n")
 	for _, s := range []stage{
 		{"inflate the blobs", a.inflate, "igzip -dc", a.program(`igzip -dc "$@" >/dev/null`, b.layers)},
-		{"SHA-256 of the blobs", a.hash(b.layers), "openssl dgst -sha256", a.program(`openssl dgst -sha256 "$@" >/dev/null`, b.layers)},
-		{"SHA-256 of the layers", a.hash(plain), "openssl dgst -sha256", a.program(`openssl dgst -sha256 "$@" >/dev/null`, plain)},
-		{"SHA-256 of the files", a.hashFiles, "openssl dgst -sha256 of the layers", a.program(`openssl dgst -sha256 "$@" >/dev/null`, plain)},
+		{"SHA-256 of the blobs", a.hashBlobs, "openssl dgst -sha256", a.program(`openssl dgst -sha256 "$@" >/dev/null`, b.layers)},
+		{"SHA-256 of the layers", a.hashLayers, "openssl dgst -sha256", a.program(`openssl dgst -sha256 "$@" >/dev/null`, plain)},
+		{"SHA-256 of the files, in the same pass", a.hashFiles, "openssl dgst -sha256 of the layers", a.program(`openssl dgst -sha256 "$@" >/dev/null`, plain)},
 		{"read the tar headers", a.headers, "tar --list", a.program(`for f; do tar --list -f "$f" >/dev/null; done`, plain)},
 		{"merge engine", a.merge, "", nil},
-		{"make and write the files", a.write, "tar --extract", a.program(fmt.Sprintf(`mkdir %[1]q; for f; do tar --extract -C %[1]q -f "$f"; done`, dir+"/tree"), plain)},
+		{"make and write the files", a.write, "tar --extract", a.program(fmt.Sprintf(`rm -rf %[1]q; mkdir %[1]q; for f; do tar --extract -C %[1]q -f "$f"; done`, dir+"/tree"), plain)},
 		{"list the result", a.list, "find -printf", a.program(fmt.Sprintf(`find %q -printf '%%p %%s %%m %%U %%G %%T@ %%C@ %%i %%n\n' >/dev/null`, dir+"/tree"), nil)},
 	} {
 		if err := a.measure(s); err != nil {
 			return err
 		}
 	}
-	u, err := b.unpacking(b.shale, b.layout)()
-	if err != nil {
+	var whole usage
+	if _, err := b.median(func() (time.Duration, error) {
+		whole, err = b.unpacking(b.shale, b.layout)()
+		return whole.cpu, err
+	}); err != nil {
 		return err
 	}
+	cpus := float64(runtime.NumCPU())
 	b.printf("| sum | %.2f | %.2f | |\n", a.sum.Seconds(), a.floor.Seconds())
-	b.printf("\nThe whole of `shale unpack`: %.2f s of CPU in %.2f s, so that %.2f of the CPUs were at work.\n",
-		u.cpu.Seconds(), u.wall.Seconds(), u.cpu.Seconds()/u.wall.Seconds())
+	b.printf("\nThe whole of `shale unpack`: %.2f s of CPU in %.2f s, so that %.2f of %g CPUs were at work.\n",
+		whole.cpu.Seconds(), whole.wall.Seconds(), whole.cpu.Seconds()/whole.wall.Seconds(), cpus)
+	b.printf("The floors together would keep %g CPUs busy for %.2f s.\n", cpus, a.floor.Seconds()/cpus)
 	return removeAll(dir)
 }
 
-// stage is one stage of an unpack. What the stages before it take again is in
-// less.
+// stage is one stage of an unpack.
 type stage struct {
 	name  string
-	run   func() (used, less time.Duration, err error)
+	run   func() (time.Duration, error)
 	what  string
 	floor func() (time.Duration, error)
 }
@@ -75,23 +81,32 @@ type account struct {
 	dir        string
 	plain      []string // the layers, uncompressed
 	sum, floor time.Duration
-	parse      time.Duration // what reading the headers took
-	apply      time.Duration // the same with the merge engine
-	files      time.Duration // what hashing the files took
+}
+
+// median runs fn as often as everything is run, and returns the median.
+func (b *bench) median(fn func() (time.Duration, error)) (time.Duration, error) {
+	var all []float64
+	for range b.n {
+		d, err := fn()
+		if err != nil {
+			return 0, err
+		}
+		all = append(all, d.Seconds())
+	}
+	return time.Duration(median(all) * float64(time.Second)), nil
 }
 
 func (a *account) measure(s stage) error {
-	used, less, err := s.run()
+	used, err := a.median(s.run)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
-	used = max(used-less, 0)
 	a.sum += used
 	if s.floor == nil {
 		a.printf("| %s | %.2f | | |\n", s.name, used.Seconds())
 		return nil
 	}
-	floor, err := s.floor()
+	floor, err := a.median(s.floor)
 	if errors.Is(err, exec.ErrNotFound) {
 		a.printf("| %s | %.2f | | %s: SKIPPED, it is missing |\n", s.name, used.Seconds(), s.what)
 		return nil
@@ -145,8 +160,18 @@ func each(files []string, fn func(*os.File) error) error {
 	return nil
 }
 
-func (a *account) inflate() (used, less time.Duration, err error) {
-	used, err = cpu(func() error {
+// less returns what with takes longer than without.
+func less(with, without func() (time.Duration, error)) (time.Duration, error) {
+	w, err := with()
+	if err != nil {
+		return 0, err
+	}
+	wo, err := without()
+	return max(w-wo, 0), err
+}
+
+func (a *account) inflate() (time.Duration, error) {
+	return cpu(func() error {
 		return each(a.layers, func(f *os.File) error {
 			r, err := layer.NewReader(f, layer.Gzip, nil)
 			if err != nil {
@@ -156,37 +181,43 @@ func (a *account) inflate() (used, less time.Duration, err error) {
 			return errors.Join(err, r.Close())
 		})
 	})
-	return used, 0, err
 }
 
-func (a *account) hash(files []string) func() (used, less time.Duration, err error) {
-	return func() (used, less time.Duration, err error) {
-		buf := make([]byte, 256<<10)
-		used, err = cpu(func() error {
-			return each(files, func(f *os.File) error {
-				h := sha256.New()
-				_, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{f}, buf)
-				return err
-			})
+func (a *account) hashBlobs() (time.Duration, error)  { return hashing(a.layers, 1) }
+func (a *account) hashLayers() (time.Duration, error) { return hashing(a.plain, 1) }
+
+func (a *account) hashFiles() (time.Duration, error) {
+	return less(func() (time.Duration, error) { return hashing(a.plain, 2) }, a.hashLayers)
+}
+
+// hashing adds all files to one sum, or to two at once.
+func hashing(files []string, sums int) (time.Duration, error) {
+	buf := make([]byte, 256<<10)
+	one, two := sha256.New(), sha256.New()
+	var both sha256pair.Writer
+	return cpu(func() error {
+		return each(files, func(f *os.File) error {
+			for {
+				n, err := f.Read(buf)
+				if sums == 2 {
+					both.Write(one, two, buf[:n])
+				} else {
+					one.Write(buf[:n]) // never fails
+				}
+				if errors.Is(err, io.EOF) {
+					return nil
+				} else if err != nil {
+					return err
+				}
+			}
 		})
-		return used, 0, err
-	}
+	})
 }
 
-func (a *account) hashFiles() (used, less time.Duration, err error) {
-	with, err := a.applied(layer.NewDigests())
-	if err != nil {
-		return 0, 0, err
-	}
-	without, err := a.applied(layer.Discard)
-	a.apply, a.files = without, with-without
-	return with, without, err
-}
-
-func (a *account) headers() (used, less time.Duration, err error) {
-	a.parse, err = cpu(func() error {
+func (a *account) headers() (time.Duration, error) {
+	return cpu(func() error {
 		return each(a.plain, func(f *os.File) error {
-			for r := tar.NewReader(bufio.NewReaderSize(f, 256<<10)); ; {
+			for r := tarstream.NewReader(bufio.NewReaderSize(f, 256<<10)); ; {
 				if _, err := r.Next(); errors.Is(err, io.EOF) {
 					return nil
 				} else if err != nil {
@@ -195,55 +226,59 @@ func (a *account) headers() (used, less time.Duration, err error) {
 			}
 		})
 	})
-	return a.parse, 0, err
 }
 
-func (a *account) merge() (used, less time.Duration, err error) { return a.apply, a.parse, nil }
+func (a *account) merge() (time.Duration, error) { return less(a.applied(layer.Discard), a.headers) }
 
-// applied applies all layers to a tree.
-func (a *account) applied(sink layer.Sink) (time.Duration, error) {
-	return cpu(func() error {
-		tree := layer.NewTree()
-		return each(a.plain, func(f *os.File) error {
-			return tree.Apply(a.ctx, bufio.NewReaderSize(f, 256<<10), sink, layer.ApplyOptions{})
-		})
+// applied returns what applies all layers to a tree.
+func (a *account) applied(sink layer.Sink) func() (time.Duration, error) {
+	return func() (time.Duration, error) {
+		return cpu(func() error { return a.apply(layer.NewTree(), sink) })
+	}
+}
+
+func (a *account) apply(tree *layer.Tree, sink layer.Sink) error {
+	return each(a.plain, func(f *os.File) error {
+		return tree.Apply(a.ctx, bufio.NewReaderSize(f, 256<<10), sink, layer.ApplyOptions{})
 	})
 }
 
-func (a *account) write() (used, less time.Duration, err error) {
+// write makes the files. A sink that only hashes them has the same work otherwise.
+func (a *account) write() (time.Duration, error) {
+	return less(a.unpacked, a.applied(layer.NewDigests()))
+}
+
+func (a *account) unpacked() (time.Duration, error) {
 	root := filepath.Join(a.dir, "rootfs")
-	if err := os.Mkdir(root, 0o755); err != nil {
-		return 0, 0, err
+	if err := errors.Join(removeAll(root), os.Mkdir(root, 0o755)); err != nil {
+		return 0, err
 	}
 	dir, err := rooted.Open(root)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer dir.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
-	used, err = cpu(func() error {
+	return cpu(func() error {
 		disk, err := layer.NewDisk(dir, layer.DiskOptions{})
 		if err != nil {
 			return err
 		}
 		tree := layer.NewTree()
-		if err := each(a.plain, func(f *os.File) error {
-			return tree.Apply(a.ctx, bufio.NewReaderSize(f, 256<<10), disk, layer.ApplyOptions{})
-		}); err != nil {
+		if err := a.apply(tree, disk); err != nil {
 			disk.Abort()
 			return err
 		}
 		return disk.Finish(a.ctx, tree)
 	})
-	return used, a.apply + a.files, err
 }
 
-func (a *account) list() (used, less time.Duration, err error) {
+func (a *account) list() (time.Duration, error) {
 	dir, err := rooted.Open(filepath.Join(a.dir, "rootfs"))
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer dir.Close() //nolint:errcheck // a read-only descriptor has nothing to lose
-	used, err = cpu(func() error {
+	return cpu(func() error {
 		tree, err := mtree.Walk(a.ctx, dir, mtree.WalkOptions{
 			Digest: func(string, rooted.Stat) (sum [32]byte, ok bool) { return sum, true },
 		})
@@ -254,5 +289,4 @@ func (a *account) list() (used, less time.Duration, err error) {
 		_, err = tree.WriteManifest(&out, mtree.Header{})
 		return err
 	})
-	return used, 0, err
 }
