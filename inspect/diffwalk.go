@@ -23,7 +23,8 @@ type diffPair struct {
 var errStop = errors.New("stop")
 
 // walk calls fn for every path that is on one side or both, in bytewise order of the
-// paths, the root first.
+// paths, the root first. Directories of which two images share all that is in them are
+// not entered.
 func (d *differ) walk(fn func(*diffPair) error) error {
 	root := diffPair{path: ".", names: [2]diffName{d.sides[0].root(), d.sides[1].root()}}
 	if err := fn(&root); err != nil {
@@ -39,6 +40,9 @@ type diffStep struct {
 }
 
 func (d *differ) below(p *diffPair, prefix string, fn func(*diffPair) error) error {
+	if x, y := p.names[0].node, p.names[1].node; x != nil && y != nil && x.SameBelow(y) {
+		return nil
+	}
 	a, b := d.sides[0].children(p.names[0]), d.sides[1].children(p.names[1])
 	steps := make([]diffStep, 0, len(a)+len(b))
 	sorted := true

@@ -10,8 +10,9 @@ import "hash/maphash"
 // not: a hash table of places in the list, probed linearly, which takes a tenth of
 // what a map would.
 type children struct {
-	list  []*Node
-	index []int32 // places in list plus 1; 0 if free; at least a quarter is free
+	list   []*Node
+	index  []int32 // places in list plus 1; 0 if free; at least a quarter is free
+	shared bool    // with a clone: all of it, with what is below, stays as it is
 }
 
 // indexFrom is the number of entries from which on a directory has an index.
@@ -22,7 +23,7 @@ var seed = maphash.MakeSeed()
 
 // child returns the entry called name, or nil.
 func (n *Node) child(name string) *Node {
-	k := n.kids
+	k := n.own()
 	if k == nil {
 		return nil
 	}
@@ -42,10 +43,11 @@ func (n *Node) child(name string) *Node {
 
 // attach adds c, whose name is not there yet.
 func (n *Node) attach(c *Node) {
-	if n.kids == nil {
-		n.kids = &children{}
+	k := n.own()
+	if k == nil {
+		k = &children{}
+		n.kids = k
 	}
-	k := n.kids
 	c.parent = n
 	c.pos = int32(len(k.list))
 	k.list = append(k.list, c)

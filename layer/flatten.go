@@ -231,6 +231,9 @@ func (f *Flat) Close() error {
 // whiteouts deletes what is in the base and not in the tree, below directories
 // that are in both.
 func (f *Flat) whiteouts(old, now *Node) error {
+	if now.SameBelow(old) {
+		return nil
+	}
 	for _, c := range old.Children() {
 		n := now.child(c.name)
 		switch {
@@ -248,12 +251,15 @@ func (f *Flat) whiteouts(old, now *Node) error {
 	return nil
 }
 
-// each calls fn for n and all below it that is new, sorted by path, parents first.
+// each calls fn for n and all below it that may be new, sorted by path, parents first.
 // old is the node at the same path in the base, if there is one.
 func (f *Flat) each(n, old *Node, fn func(n *Node, unchanged bool) error) error {
 	unchanged := old != nil && old.inode.Layer == n.inode.Layer && old.inode.Entry == n.inode.Entry
 	if err := fn(n, unchanged); err != nil {
 		return err
+	}
+	if old != nil && n.SameBelow(old) {
+		return nil
 	}
 	for _, c := range n.Children() {
 		var was *Node

@@ -356,8 +356,12 @@ func (t *Tree) remove(n *Node, sink Sink) error {
 func (t *Tree) forget(n *Node) {
 	t.entries--
 	n.inode.Nlink--
-	if n.kids != nil {
-		for _, c := range n.kids.list {
+	switch k := n.kids; {
+	case k == nil:
+	case k.shared:
+		t.entries -= k.count() // the inodes are of other trees, too
+	default:
+		for _, c := range k.list {
 			t.forget(c)
 		}
 	}

@@ -114,10 +114,11 @@ func (n *Node) depth() int {
 
 // Children returns the entries of a directory sorted by name, bytewise.
 func (n *Node) Children() []*Node {
-	if n.kids == nil {
+	k := n.own()
+	if k == nil {
 		return nil
 	}
-	list := slices.Clone(n.kids.list)
+	list := slices.Clone(k.list)
 	slices.SortFunc(list, func(a, b *Node) int { return strings.Compare(a.name, b.name) })
 	return list
 }
@@ -136,30 +137,6 @@ type Tree struct {
 func NewTree() *Tree {
 	root := &Node{name: ".", upper: -1, inode: &Inode{Type: Directory, Mode: 0o755, Nlink: 1, Layer: -1, Entry: -1}}
 	return &Tree{root: root, layer: -1, entries: 1}
-}
-
-// Clone returns a tree that is the same and shares nothing with t: layers may be
-// applied to both.
-func (t *Tree) Clone() *Tree {
-	inodes := map[*Inode]*Inode{} // of those with several names
-	return &Tree{root: t.root.clone(nil, inodes), layer: t.layer, entries: t.entries}
-}
-
-func (n *Node) clone(parent *Node, inodes map[*Inode]*Inode) *Node {
-	c := &Node{name: n.name, parent: parent, inode: inodes[n.inode], upper: n.upper}
-	if c.inode == nil {
-		ino := *n.inode
-		c.inode = &ino
-		if ino.Nlink > 1 {
-			inodes[n.inode] = c.inode
-		}
-	}
-	if n.kids != nil {
-		for _, kid := range n.kids.list {
-			c.attach(kid.clone(c, inodes))
-		}
-	}
-	return c
 }
 
 // Layer returns the number of the layer that was applied last, or is being applied,
