@@ -36,6 +36,12 @@ func FuzzIndex(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		ocitest.AssertAllocates(t, memory(len(data)), func() { _, _ = parseIndex(data, ispec.MediaTypeImageIndex) })
 		if index, err := parseIndex(data, ispec.MediaTypeImageIndex); err == nil {
+			var plain ispec.Index
+			err := json.Unmarshal(data, &plain)
+			if plain.Manifests == nil {
+				plain.Manifests = []ispec.Descriptor{}
+			}
+			sameJSON(t, index, plain, err)
 			again, err := parseIndex(mustEncode(t, index), ispec.MediaTypeImageIndex)
 			sameJSON(t, index, again, err)
 		} else {
@@ -63,6 +69,12 @@ func FuzzManifest(f *testing.F) {
 			wantOneLine(t, opError("read manifest", "", err))
 			return
 		}
+		var plain ispec.Manifest
+		err = json.Unmarshal(data, &plain)
+		if plain.Layers == nil {
+			plain.Layers = []ispec.Descriptor{}
+		}
+		sameJSON(t, manifest, plain, err)
 		again, err := parseManifest(mustEncode(t, manifest), ispec.MediaTypeImageManifest)
 		sameJSON(t, manifest, again, err)
 		if index, err := parseIndex(data, ispec.MediaTypeImageIndex); err == nil {
@@ -89,6 +101,9 @@ func FuzzConfig(f *testing.F) {
 			wantOneLine(t, opError("read config", "", err))
 			return
 		}
+		var plain ispec.Image
+		err = json.Unmarshal(data, &plain)
+		sameJSON(t, config, plain, err)
 		err = configDoc.Unmarshal(mustEncode(t, config), &again)
 		sameJSON(t, config, again, err)
 	})

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -84,6 +85,7 @@ const (
 // node describes one value of a document.
 type node struct {
 	kind     kind
+	custom   bool              // the type reads itself
 	fields   map[string]*field // of an object
 	names    []string          // of an object, for matching without regard to case
 	required []string          // of an object
@@ -100,8 +102,9 @@ func (r Rules) max(name string) int {
 
 type field struct {
 	node     *node
-	index    int // bit in a set of the fields seen
-	maxItems int // of a list
+	path     []int // of the field in the struct
+	index    int   // bit in a set of the fields seen
+	maxItems int   // of a list
 }
 
 // field returns the field for a name as members yields it; nil if there is none.
@@ -127,6 +130,7 @@ func build(t reflect.Type, rules Rules, done map[reflect.Type]*node) *node {
 	n := &node{}
 	done[t] = n
 	if p := reflect.PointerTo(t); p.Implements(unmarshaler) || p.Implements(textUnmarshaler) {
+		n.custom = true
 		return n
 	}
 	switch t.Kind() {
@@ -134,7 +138,7 @@ func build(t reflect.Type, rules Rules, done map[reflect.Type]*node) *node {
 		n.kind = object
 		n.fields = map[string]*field{}
 		n.required = rules.Required[t]
-		n.addFields(t, rules, done)
+		n.addFields(t, nil, rules, done)
 	case reflect.Map:
 		n.kind = dict
 	case reflect.Slice:
@@ -146,21 +150,22 @@ func build(t reflect.Type, rules Rules, done map[reflect.Type]*node) *node {
 	return n
 }
 
-// addFields adds the fields of t, and those of structs embedded in it.
-func (n *node) addFields(t reflect.Type, rules Rules, done map[reflect.Type]*node) {
+// addFields adds the fields of t, and those of structs embedded in it. The path is that
+// of t in the struct that n describes.
+func (n *node) addFields(t reflect.Type, path []int, rules Rules, done map[reflect.Type]*node) {
 	for i := range t.NumField() {
-		f := t.Field(i)
+		f, path := t.Field(i), append(slices.Clone(path), i)
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case name == "" && f.Anonymous && f.Type.Kind() == reflect.Struct:
-			n.addFields(f.Type, rules, done)
+			n.addFields(f.Type, path, rules, done)
 			continue
 		case name == "-" || !f.IsExported():
 			continue
 		case name == "":
 			name = f.Name
 		}
-		n.fields[name] = &field{node: build(f.Type, rules, done), index: len(n.names), maxItems: rules.max(name)}
+		n.fields[name] = &field{node: build(f.Type, rules, done), path: path, index: len(n.names), maxItems: rules.max(name)}
 		n.names = append(n.names, name)
 	}
 	if len(n.names) > 64 {

@@ -21,14 +21,21 @@ type Version struct {
 	Version int `json:"version"`
 }
 
+type word string
+
 type doc struct {
 	Version
-	Name  string     `json:"name,omitempty"`
-	When  *time.Time `json:"when,omitempty"`
-	One   *inner     `json:"one,omitempty"`
-	Many  []inner    `json:"many,omitempty"`
-	Blob  []byte     `json:"blob,omitempty"`
-	Words []string   `json:"words,omitempty"`
+	Name  string         `json:"name,omitempty"`
+	When  *time.Time     `json:"when,omitempty"`
+	One   *inner         `json:"one,omitempty"`
+	Many  []inner        `json:"many,omitempty"`
+	Blob  []byte         `json:"blob,omitempty"`
+	Words []word         `json:"words,omitempty"`
+	Small int8           `json:"small,omitempty"`
+	Yes   bool           `json:"yes,omitempty"`
+	Any   any            `json:"any,omitempty"`
+	Other map[string]int `json:"other,omitempty"`
+	Maybe []*word        `json:"maybe,omitempty"`
 }
 
 func testType(byPosition bool) *Type {
@@ -73,6 +80,17 @@ func TestUnmarshal(t *testing.T) {
 		{"control bytes", `{"one":{"id":"x","\u001bId":1, "I\u001bD":3,"ID":2}}`, "member ID must be written id"},
 		{"control bytes in a time", `{"when":"2000-01-01T00:` + "\x7f" + `:00Z"}`, `"2000-01-01T00:\x7f:00Z" is not a time`},
 		{"not an object inside", `{"one":[]}`, "member one is of the wrong type: array"},
+		{"every type", `{"version":-1,"when":"2020-01-01T00:00:00Z","one":{"id":"i","n":2,"tags":{}},"blob":"AAAA","words":["",null],` +
+			`"small":-128,"yes":true,"any":[{"a":1.5},"b"],"other":{"a":1},"maybe":[null,"x"]}`, ""},
+		{"empty lists", `{"many":[],"words":[ ],"one":{"id":""}}`, ""},
+		{"nulls inside", `{"one":{"id":null,"n":null,"tags":{"a":null}},"small":null,"words":[null]}`, ""},
+		{"escapes", `{"name":"\u003c\"\\","one":{"id":"\/","tags":{"\u0061":"\ud800","b\\":"\t"}}}`, ""},
+		{"not UTF-8", "{\"name\":\"\xff\",\"one\":{\"id\":\"\",\"tags\":{\"\xc3\":\"\xa4\",\"\u00e4\":\"\u00f6\"}}}", ""},
+		{"too large", `{"small":128}`, "member small is of the wrong type: number 128"},
+		{"not whole", `{"small":1.0}`, "member small is of the wrong type: number 1.0"},
+		{"a number for a word", `{"words":["a",1]}`, "of the wrong type: number"},
+		{"a number in a map", `{"one":{"id":"i","tags":{"a":"b","c":1}}}`, "of the wrong type: number"},
+		{"not base64", `{"blob":"!"}`, "illegal base64"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var d doc
@@ -174,12 +192,17 @@ func testMerge(t *testing.T, typ *Type, orig string, change func(*doc), want str
 func FuzzMerge(f *testing.F) {
 	f.Add([]byte(`{"version":1,"many":[{"id":"a","x":1},{"id":"b","y":[{}]}],"foreign":{"a":1}}`))
 	f.Add([]byte(`{"one":{"id":"i","\u0078":"]}"},"words":["a"],"blob":"AAAA"}`))
+	f.Add([]byte(`{"small":-1,"yes":true,"any":[1.5],"other":{"a":1},"maybe":[null,"x"],"one":{"id":"\\","tags":{"a":"","\u00e4":"b"}}}`))
 	f.Add([]byte(` { "" : "" , "many":null, "when":"2020-01-01T00:00:00Z"} `))
 	typ := testType(true)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var d doc
 		if typ.Unmarshal(data, &d) != nil {
 			return
+		}
+		var same doc
+		if err := json.Unmarshal(data, &same); err != nil || !reflect.DeepEqual(d, same) {
+			t.Fatalf("encoding/json reads %+v, not %+v (%v)", same, d, err)
 		}
 		if same, err := typ.Merge(&d, data); err != nil || !bytes.Equal(same, data) {
 			t.Fatalf("without a change: %q, %v", same, err)
@@ -233,6 +256,50 @@ func TestLimits(t *testing.T) {
 		err := testType(false).Unmarshal([]byte(`{"x":`+strings.Repeat("[", depth)+strings.Repeat("]", depth)+`}`), new(doc))
 		if (err != nil) != (depth == maxNesting) {
 			t.Errorf("%d lists in each other: %v", depth, err)
+		}
+	}
+}
+
+// TestUnmarshalInto: what is there already stays, as with encoding/json.
+func TestUnmarshalInto(t *testing.T) {
+	d := doc{Name: "old", Words: []word{"a"}}
+	if err := testType(false).Unmarshal([]byte(`{"version":2}`), &d); err != nil {
+		t.Fatal(err)
+	}
+	if want := (doc{Version: Version{2}, Name: "old", Words: []word{"a"}}); !reflect.DeepEqual(d, want) {
+		t.Errorf("got %+v, want %+v", d, want)
+	}
+}
+
+// TestDecodeFast: what documents mostly hold does not need encoding/json.
+func TestDecodeFast(t *testing.T) {
+	var d doc
+	data := `{"version":2,"name":"x","one":{"id":"i","n":1,"tags":{"a":"b"}},"many":[{"id":"j"}],"words":["w"],"foreign":[1.5]}`
+	if !testType(false).decode([]byte(data), &d) {
+		t.Error("left to encoding/json")
+	}
+}
+
+// TestStringEnd compares with a walk through all bytes.
+func TestStringEnd(t *testing.T) {
+	slow := func(data []byte, i int) int {
+		for i++; i < len(data) && data[i] != '"'; i++ {
+			if data[i] == '\\' {
+				i++
+			}
+		}
+		return min(i+1, len(data))
+	}
+	for n := range 1 << 14 { // every string of seven of these
+		var data []byte
+		for range 7 {
+			data = append(data, `\"a,`[n%4])
+			n /= 4
+		}
+		for i := range data {
+			if got, want := stringEnd(data, i), slow(data, i); got != want {
+				t.Fatalf("%q from %d: got %d, want %d", data, i, got, want)
+			}
 		}
 	}
 }

@@ -82,14 +82,23 @@ func valueEnd(data []byte, i int) int {
 	return i
 }
 
-// stringEnd returns where the string that starts at i ends.
+// stringEnd returns where the string that starts at i ends, which is where data ends if
+// it does not.
 func stringEnd(data []byte, i int) int {
-	for i++; data[i] != '"'; i++ {
-		if data[i] == '\\' {
-			i++
+	for i++; ; {
+		n := bytes.IndexByte(data[i:], '"')
+		if n < 0 {
+			return len(data)
+		}
+		escapes := 0
+		for escapes < n && data[i+n-escapes-1] == '\\' {
+			escapes++
+		}
+		i += n + 1
+		if escapes%2 == 0 {
+			return i
 		}
 	}
-	return i + 1
 }
 
 func skipSpace(data []byte, i int) int {

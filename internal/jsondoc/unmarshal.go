@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"time"
 
@@ -49,10 +50,27 @@ func (t *Type) Unmarshal(data []byte, v any) error {
 	if err := check(data, t.root); err != nil {
 		return err
 	}
+	if t.decode(data, v) {
+		return nil
+	}
 	if err := json.Unmarshal(data, v); err != nil {
 		return describe(err)
 	}
 	return nil
+}
+
+// decode reads data into v, or returns false and leaves v as it was.
+func (t *Type) decode(data []byte, v any) bool {
+	to := reflect.ValueOf(v).Elem()
+	if to.Type() != t.goType || !to.IsZero() {
+		return false
+	}
+	read := reflect.New(t.goType).Elem()
+	if !new(decoder).decode(data[skipSpace(data, 0):], t.root, read) {
+		return false
+	}
+	to.Set(read)
+	return true
 }
 
 // measure counts the values in data, and how deep they are, without a look at
@@ -62,11 +80,7 @@ func (t *Type) measure(data []byte) error {
 	for i := 0; i < len(data); i++ {
 		switch data[i] {
 		case '"':
-			for i++; i < len(data) && data[i] != '"'; i++ {
-				if data[i] == '\\' {
-					i++
-				}
-			}
+			i = stringEnd(data, i) - 1
 		case ',':
 			values++
 		case '{', '[':
