@@ -5,8 +5,10 @@ package layout
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -56,7 +58,8 @@ func (l *Layout) readIndex(ctx context.Context) (indexFile, ispec.Index, error) 
 //
 // Blobs that entries of the index refer to must be there before they are
 // mentioned: the error is ErrNotFound for a new entry without a blob. Members of
-// index.json that [ispec.Index] does not know stay as they are.
+// index.json that [ispec.Index] does not know stay as they are, and what is written is
+// always an index by its version and media type, whatever fn sets them to.
 func (l *Layout) Update(ctx context.Context, fn func(*ispec.Index) error) error {
 	unlock, err := l.lock(ctx, unix.LOCK_EX)
 	if err != nil {
@@ -92,17 +95,14 @@ func (l *Layout) change(ctx context.Context, old indexFile, index ispec.Index, f
 	for _, d := range index.Manifests {
 		known[content{d.MediaType, d.Digest, d.Size}] = true
 	}
-	before, err := encode(index)
+	before, err := encodeIndex(index)
 	if err != nil {
-		return nil, err
+		return nil, opError("update", ispec.ImageIndexFile, err)
 	}
 	if err := fn(&index); err != nil {
 		return nil, err
 	}
-	if index.Manifests == nil {
-		index.Manifests = []ispec.Descriptor{}
-	}
-	after, err := encode(index)
+	after, err := encodeIndex(index)
 	if err != nil || bytes.Equal(before, after) {
 		return nil, opError("update", ispec.ImageIndexFile, err)
 	}
@@ -114,15 +114,21 @@ func (l *Layout) change(ctx context.Context, old indexFile, index ispec.Index, f
 			return nil, opError("update", ispec.ImageIndexFile, err)
 		}
 	}
-	index.SchemaVersion = 2
-	index.MediaType = ispec.MediaTypeImageIndex
-	data, err := indexDoc.Merge(&index, old.data)
-	if err == nil {
-		if err = l.opt.indexLimit().check(int64(len(data))); err != nil {
-			err = fmt.Errorf("it would have %w", err)
-		}
+	data := indexDoc.MergeEncoded(after, before, old.data)
+	if err = l.opt.indexLimit().check(int64(len(data))); err != nil {
+		err = fmt.Errorf("it would have %w", err)
 	}
 	return data, opError("update", ispec.ImageIndexFile, err)
+}
+
+// encodeIndex returns an index.json with what is written into all of them.
+func encodeIndex(index ispec.Index) ([]byte, error) {
+	index.SchemaVersion = 2
+	index.MediaType = ispec.MediaTypeImageIndex
+	if index.Manifests == nil {
+		index.Manifests = []ispec.Descriptor{}
+	}
+	return json.Marshal(index)
 }
 
 // checkEntry refuses a descriptor that nobody could use.
@@ -161,7 +167,7 @@ func (l *Layout) replaceIndex(ctx context.Context, old indexFile, data []byte) (
 }
 
 func (l *Layout) renameIndex(t *tempDir, temp string, old indexFile) (bool, error) {
-	if same, err := l.sameIndex(l.dir, ispec.ImageIndexFile, old); err != nil || !same {
+	if same, err := sameIndex(l.dir, ispec.ImageIndexFile, old); err != nil || !same {
 		return false, err
 	}
 	if err := t.exchange(temp, l.dir); err != nil {
@@ -171,7 +177,7 @@ func (l *Layout) renameIndex(t *tempDir, temp string, old indexFile) (bool, erro
 		}
 		return true, syncDir(l.dir)
 	}
-	same, err := l.sameIndex(t.dir, temp, old)
+	same, err := sameIndex(t.dir, temp, old)
 	if err == nil && same {
 		if err = syncDir(l.dir); err == nil {
 			return true, nil
@@ -181,12 +187,26 @@ func (l *Layout) renameIndex(t *tempDir, temp string, old indexFile) (bool, erro
 }
 
 // sameIndex reports whether the file called name holds what old holds.
-func (l *Layout) sameIndex(d *rooted.Dir, name string, old indexFile) (bool, error) {
-	data, _, err := readFile(d, name, l.opt.indexLimit())
+func sameIndex(d *rooted.Dir, name string, old indexFile) (bool, error) {
+	f, err := d.Open(name)
 	if err != nil {
 		return false, cause(err)
 	}
-	return bytes.Equal(data, old.data), nil
+	defer f.Close() //nolint:errcheck // it was only read from
+	buf := make([]byte, 64<<10)
+	for rest := old.data; ; {
+		n, err := f.Read(buf)
+		if !bytes.HasPrefix(rest, buf[:n]) {
+			return false, nil
+		}
+		rest = rest[n:]
+		if errors.Is(err, io.EOF) {
+			return len(rest) == 0, nil
+		}
+		if err != nil {
+			return false, cause(err)
+		}
+	}
 }
 
 // exchange swaps the temporary file and index.json.

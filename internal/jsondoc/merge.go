@@ -30,10 +30,16 @@ func (t *Type) Merge(v any, orig []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the document: %w", err)
 	}
+	return t.MergeEncoded(enc, canon, orig), nil
+}
+
+// MergeEncoded is Merge for who has both forms already: enc is what [json.Marshal] makes
+// of the changed document, canon what it made of the document before the change.
+func (t *Type) MergeEncoded(enc, canon, orig []byte) []byte {
 	if bytes.Equal(enc, canon) {
-		return orig, nil
+		return orig
 	}
-	return append(t.merge(enc, side{canon: canon, orig: orig}, t.root), '\n'), nil
+	return append(t.merge(enc, side{canon: canon, orig: orig}, t.root), '\n')
 }
 
 // side is one value of the document before the change: as it was written, and
