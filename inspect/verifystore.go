@@ -226,7 +226,8 @@ func (r *blobReader) Read(p []byte) (int, error) {
 // finish reads what is left and says what is wrong with the blob: layout.ErrDigest if
 // it is not what it should be, and otherwise the error of reading it.
 func (r *blobReader) finish() error {
-	if _, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{r}, make([]byte, 64<<10)); err != nil {
+	buf := make([]byte, max(min(r.left, 64<<10), 1)) // of documents, nothing is left
+	if _, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{r}, buf); err != nil {
 		return err
 	}
 	if r.left > 0 {
