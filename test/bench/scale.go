@@ -76,11 +76,7 @@ func (b *bench) scaleEntries() error {
 			if err != nil {
 				return err
 			}
-			entries := n
-			if work == "diff" {
-				entries = 2 * n // of both images
-			}
-			points[work] = append(points[work], point{entries, u})
+			points[work] = append(points[work], point{n, u})
 		}
 		if err := errors.Join(removeAll(bundle), removeAll(layout)); err != nil {
 			return err
