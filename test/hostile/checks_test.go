@@ -231,7 +231,7 @@ func blocks(info os.FileInfo) int64 { return info.Sys().(*syscall.Stat_t).Blocks
 func likeTar(w *world) {
 	w.Helper()
 	path, err := exec.LookPath("tar")
-	if err != nil || w.mode.name != "root" {
+	if err != nil || w.mode.Name != "root" {
 		return
 	}
 	dir := w.TempDir()

@@ -23,6 +23,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/shale-oci/shale/test/ocitest"
 )
 
 // hostileCase is one row of a table.
@@ -53,28 +55,19 @@ func TestHostile(t *testing.T) {
 		mu       sync.Mutex
 		outcomes []outcome
 		expected int
-		skipped  []string
-		all      = modes()
-		can      []*mode
 	)
-	for _, m := range all {
-		if err := m.missing(); err != nil {
-			skipped = append(skipped, fmt.Sprintf("mode %s is left out: this machine does not allow it: %v", m.name, err))
-			continue
-		}
-		can = append(can, m)
-	}
+	can, skipped := ocitest.PossibleModes(shale, "--version")
 	start := time.Now()
 	t.Run("case", func(t *testing.T) {
 		for i, c := range table() {
 			for _, m := range can {
-				if c.want.mode != "" && c.want.mode != m.name {
+				if c.want.mode != "" && c.want.mode != m.Name {
 					continue
 				}
 				expected++
-				t.Run(c.id+"/"+m.name, func(t *testing.T) {
+				t.Run(c.id+"/"+m.Name, func(t *testing.T) {
 					t.Parallel()
-					o := outcome{hostileCase: c, order: i, mode: m.name}
+					o := outcome{hostileCase: c, order: i, mode: m.Name}
 					defer func() {
 						o.failed, o.skipped = t.Failed(), t.Skipped()
 						mu.Lock()
@@ -93,7 +86,7 @@ func TestHostile(t *testing.T) {
 }
 
 // test runs the case in the mode m.
-func (o *outcome) test(t *testing.T, m *mode) {
+func (o *outcome) test(t *testing.T, m *ocitest.Mode) {
 	start := time.Now()
 	w := newWorld(t, m)
 	defer func() { o.peak, o.took = w.peak, time.Since(start) }()

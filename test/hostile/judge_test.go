@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/shale-oci/shale/test/ocitest"
 )
 
 // recorder is a test of which only the failures are of interest.
@@ -92,7 +94,7 @@ func TestJudge(t *testing.T) {
 // judge runs a script that is taken for shale, and returns the complaints.
 func judge(t *testing.T, line, script string, x want) []string {
 	t.Helper()
-	ordinary := modes()[2]
+	ordinary := ocitest.AllModes()[2]
 	w := newWorld(t, ordinary)
 	good(w)
 	w.program = w.dir + "/script"

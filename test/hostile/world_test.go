@@ -31,7 +31,7 @@ import (
 // All but the layout and the bundle must be the same after every command.
 type world struct {
 	testing.TB
-	mode *mode
+	mode *ocitest.Mode
 
 	dir, layout, bundle  string
 	cwd, tmp, home, host string
@@ -43,7 +43,7 @@ type world struct {
 	stderr string   // of all commands together
 }
 
-func newWorld(t testing.TB, m *mode) *world {
+func newWorld(t testing.TB, m *ocitest.Mode) *world {
 	t.Helper()
 	// A file system with times in nanoseconds and extended attributes.
 	dir, err := os.MkdirTemp("/dev/shm", "shale-hostile-")
@@ -102,30 +102,7 @@ func (w *world) rootfs(name string) string {
 // give makes the user of the mode the owner of everything.
 func (w *world) give() {
 	w.Helper()
-	if w.mode.owner == os.Geteuid() {
-		return
-	}
-	w.ok(filepath.WalkDir(w.dir, func(path string, _ fs.DirEntry, err error) error {
-		if errors.Is(err, unix.ENAMETOOLONG) {
-			return nil // only shale itself makes such a thing here
-		}
-		if err != nil {
-			return err
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); errors.Is(err, unix.ENAMETOOLONG) || int(st.Uid) == w.mode.owner {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		if err := os.Lchown(path, w.mode.owner, w.mode.owner); err != nil {
-			return err
-		}
-		if st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 && st.Mode&unix.S_IFMT != unix.S_IFLNK {
-			return unix.Chmod(path, st.Mode&0o7777)
-		}
-		return nil
-	}))
+	w.ok(w.mode.Give(w.dir))
 }
 
 // outside takes a snapshot of all but the layout and the bundle. The times of the

@@ -4,7 +4,6 @@ package hostile
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,64 +15,6 @@ import (
 	"testing"
 	"time"
 )
-
-// mode is who runs shale.
-type mode struct {
-	name     string
-	rootless bool // run with --rootless
-	owner    int  // who owns the files, as the tests see it
-	attr     func() *syscall.SysProcAttr
-}
-
-// nobody is the ordinary user.
-const nobody = 65534
-
-// modes are those in which every case is run.
-func modes() []*mode {
-	euid, egid := os.Geteuid(), os.Getegid()
-	user := &mode{name: "user", rootless: true, owner: euid, attr: func() *syscall.SysProcAttr {
-		return &syscall.SysProcAttr{}
-	}}
-	if euid == 0 {
-		user.owner = nobody
-		user.attr = func() *syscall.SysProcAttr {
-			return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-		}
-	}
-	return []*mode{
-		{name: "root", owner: 0, attr: func() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }},
-		{name: "userns", owner: euid, attr: func() *syscall.SysProcAttr {
-			return &syscall.SysProcAttr{
-				Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-				UidMappings: mapAll(euid),
-				GidMappings: mapAll(egid),
-			}
-		}},
-		user,
-	}
-}
-
-// mapAll maps all common IDs to themselves for root, and one to root for
-// anybody else, who may not do more.
-func mapAll(id int) []syscall.SysProcIDMap {
-	if id == 0 {
-		return []syscall.SysProcIDMap{{Size: 65536}}
-	}
-	return []syscall.SysProcIDMap{{HostID: id, Size: 1}}
-}
-
-// missing says why this machine cannot run anything in the mode, if so.
-func (m *mode) missing() error {
-	if m.name == "root" && os.Geteuid() != 0 {
-		return errors.New("the tests are not run by root")
-	}
-	cmd := exec.Command(shale, "--version")
-	cmd.SysProcAttr = m.attr()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, out)
-	}
-	return nil
-}
 
 // The programs that are run: shale itself, and what measures it.
 var shale, measure string
@@ -108,7 +49,7 @@ func (w *world) shale(line string) result {
 	w.Helper()
 	w.give()
 	args := strings.Fields(w.expand(line))
-	if w.mode.rootless && (args[0] == "insert" || slices.Contains(args[:2], "unpack")) {
+	if w.mode.Rootless && (args[0] == "insert" || slices.Contains(args[:2], "unpack")) {
 		args = append(args, "--rootless")
 	}
 	report, to, err := os.Pipe()
@@ -121,7 +62,7 @@ func (w *world) shale(line string) result {
 	cmd.Dir = w.cwd
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + w.tmp, "HOME=" + w.home}
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &stdout, &stderr, []*os.File{to}
-	cmd.SysProcAttr = w.mode.attr()
+	cmd.SysProcAttr = w.mode.Attr()
 	cmd.SysProcAttr.Setpgid = true
 	if err := cmd.Start(); err != nil {
 		w.Fatalf("run shale %s: %v", line, err)
