@@ -64,6 +64,7 @@ func TestJudge(t *testing.T) {
 		{"silence", unpack, "exit 1", refused("x"), "not one line"},
 		{"two lines", unpack, "printf 'x\ny\n' >&2; exit 1", refused("x"), "not one line"},
 		{"half a line", unpack, "printf x >&2; exit 1", refused("x"), "not one line"},
+		{"a verify that finds nothing", unpack, "[ $1 != verify ] || exit 0; " + bad, refused("x"), "finds nothing wrong"},
 		{"nothing named", unpack, "echo bad >&2; exit 1", refused("x"), `no "x" in "bad\n"`},
 		{"control bytes in errors", unpack, `printf 'x\033[2J\n' >&2; exit 1`, refused("x"), "control bytes in its errors"},
 		{"control bytes in output", ls, `printf '\303\033\n'`, accepted(), "control bytes in its output"},
@@ -100,7 +101,10 @@ func judge(t *testing.T, line, script string, x want) []string {
 	w.program = w.dir + "/script"
 	text := "#!/bin/sh\n"
 	if line != ls { // which lists the tags before and after
-		text += "case $1 in ls | verify) exit ;; export) >\"$4\"; exit ;; esac\n"
+		text += "case $1 in ls) exit ;; export) >\"$4\"; exit ;; esac\n"
+		if !x.refused { // or else verify has to find something, too
+			text += "[ $1 != verify ] || exit 0\n"
+		}
 	}
 	text += script + "\n"
 	w.ok(os.WriteFile(w.program, []byte(text), 0o755))
