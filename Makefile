@@ -49,8 +49,8 @@ hostile: ## run hostile inputs against the binary and print a line for each
 	$(GO) test -count=1 -v ./test/hostile | grep -v -e '^=== ' -e '^ *--- PASS'
 
 .PHONY: faults
-faults: build peers ## kill, starve and crowd the binary in every way there is; takes a quarter of an hour
-	SHALE_FAULTS=all $(GO) test -count=1 -timeout 60m -v ./test/faults | grep -v -e '^=== ' -e '^ *--- PASS'
+faults: build peers ## kill, starve and crowd the binary in every way there is; takes the better part of an hour
+	SHALE_FAULTS=all $(GO) test -count=1 -timeout 120m -v ./test/faults | grep -v -e '^=== ' -e '^ *--- PASS'
 	KILLS=500 bats/run.sh concurrency split
 
 .PHONY: sample-faults

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,10 +20,15 @@ import (
 // garbage in one layout for a minute, with readers. No command may fail, no tag be
 // lost, no blob be missing, and no reader see anything that is not whole.
 func TestCrowd(t *testing.T) {
-	dir := place(t)
+	for _, m := range inTurn(0) {
+		t.Run(m.Name, func(t *testing.T) { place(t, m).crowd(t) })
+	}
+}
+
+func (s stage) crowd(t *testing.T) {
 	const writers = 8
 	for i := range writers {
-		out, err := exec.Command("cp", "-a", filepath.Join(dir, "bundle"), filepath.Join(dir, fmt.Sprintf("bundle%d", i))).CombinedOutput()
+		out, err := exec.Command("cp", "-a", s.path("bundle"), s.path(fmt.Sprintf("bundle%d", i))).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -45,7 +49,7 @@ func TestCrowd(t *testing.T) {
 		})
 	}
 	run := func(line string) error {
-		if out, err := command(dir, line).CombinedOutput(); err != nil {
+		if out, err := s.command(line).CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w: %s", line, err, out)
 		}
 		return nil
@@ -54,7 +58,7 @@ func TestCrowd(t *testing.T) {
 	for i := range writers {
 		join(func(round int) error {
 			text := fmt.Sprintf("%d %d\n", i, round)
-			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("bundle%d/rootfs/round", i)), []byte(text), 0o644); err != nil {
+			if err := os.WriteFile(s.path(fmt.Sprintf("bundle%d/rootfs/round", i)), []byte(text), 0o644); err != nil {
 				return err
 			}
 			last[i] = text
@@ -71,36 +75,36 @@ func TestCrowd(t *testing.T) {
 		join(func(int) error { return run("gc --layout layout") })
 	}
 	join(func(int) error { reads.Add(1); return run("stat --json --image layout:base") })
-	crowd.Go(func() { reads.Add(readAll(ctx, t, filepath.Join(dir, "layout"))) })
+	crowd.Go(func() { reads.Add(readAll(ctx, t, s.path("layout"))) })
 	crowd.Wait()
 	// A hundred thousand reads may take longer than the crowd is there: then with
 	// writers that have nothing else to do.
 	if missing := 100_000 - reads.Load(); all && missing > 0 {
-		reads.Add(readOn(t, dir, missing))
+		reads.Add(readOn(t, s, missing))
 	}
 	t.Logf("%d commands and %d reads", done.Load(), reads.Load())
-	ocitest.AssertWhole(t, filepath.Join(dir, "layout"))
+	ocitest.AssertWhole(t, s.path("layout"))
 	for i := range writers {
-		must(t, run(fmt.Sprintf("unpack%s --image layout:repack%d made%d", rootless(), i, i)))
-		got, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("made%d/rootfs/round", i)))
+		must(t, run(fmt.Sprintf("unpack --image layout:repack%d made%d", i, i)))
+		got, err := os.ReadFile(s.path(fmt.Sprintf("made%d/rootfs/round", i)))
 		must(t, err)
 		if string(got) != last[i] {
 			t.Errorf("the image of repacker %d has %q, not %q", i, got, last[i])
 		}
 	}
 	must(t, run("gc --layout layout"))
-	victim{name: "crowd", target: "layout"}.tidy(t, dir, "a crowd")
-	ocitest.AssertWhole(t, filepath.Join(dir, "layout"))
+	victim{name: "crowd", target: "layout"}.tidy(t, s, "a crowd")
+	ocitest.AssertWhole(t, s.path("layout"))
 }
 
 // readOn resolves a tag that often while others are written.
-func readOn(t *testing.T, dir string, times int64) int64 {
+func readOn(t *testing.T, s stage, times int64) int64 {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var writer sync.WaitGroup
 	writer.Go(func() {
 		for ctx.Err() == nil {
-			if out, err := command(dir, "tag --image layout:base tag0").CombinedOutput(); err != nil {
+			if out, err := s.command("tag --image layout:base tag0").CombinedOutput(); err != nil {
 				t.Errorf("tag: %v: %s", err, out)
 				return
 			}
@@ -108,7 +112,7 @@ func readOn(t *testing.T, dir string, times int64) int64 {
 	})
 	defer writer.Wait()
 	defer cancel()
-	l, err := layout.Open(ctx, filepath.Join(dir, "layout"), nil)
+	l, err := layout.Open(ctx, s.path("layout"), nil)
 	must(t, err)
 	defer l.Close()
 	for n := range times {

@@ -18,8 +18,8 @@ import (
 	"github.com/shale-oci/shale/test/ocitest"
 )
 
-// story is what is done in every environment, in the directory of victims. Lines that
-// begin with a bang are for the tests themselves.
+// story is what is done in every environment, on a stage. Lines that begin with a bang
+// are for the tests themselves.
 var story = []string{
 	"init --layout fresh",
 	"new --image fresh:v",
@@ -47,29 +47,25 @@ type outcome struct {
 }
 
 // tell does what the story says; run is how a command is run.
-func tell(t *testing.T, run func(dir, line string) *traced) outcome {
+func (s stage) tell(t *testing.T, run func(s stage, line string) *traced) outcome {
 	t.Helper()
-	dir := place(t)
 	// The copy has other inode numbers than the stat cache of the template says; a
 	// story makes its own bundle.
-	remove(t, filepath.Join(dir, "bundle"))
+	remove(t, s.path("bundle"))
 	var o outcome
 	for _, line := range story {
 		if path, ok := strings.CutPrefix(line, "!edit "); ok {
-			edit(t, filepath.Join(dir, path))
+			edit(t, s.path(path))
 			continue
 		}
-		if strings.Contains(line, "unpack") {
-			line += rootless()
-		}
-		got := run(dir, line)
+		got := run(s, line)
 		if got.status != 0 || got.stderr != "" {
 			t.Errorf("%s: status %d, %q", line, got.status, got.stderr)
 		}
 		o.said = append(o.said, got.stdout)
 	}
 	o.tree = ocitest.Tree{}
-	for name, f := range ocitest.Snapshot(t, dir) {
+	for name, f := range ocitest.Snapshot(t, s.dir) {
 		switch {
 		case name == ".", strings.HasPrefix(name, "home"):
 			continue
@@ -93,7 +89,7 @@ func edit(t *testing.T, path string) {
 	must(t, os.Chtimes(path, time.Time{}, info.ModTime()))
 }
 
-// same compares two outcomes. Times are those of the clock, but for trees that were
+// same compares two outcomes. Times are those of the clock, but in trees that were
 // unpacked.
 func (o outcome) same(t *testing.T, other outcome) {
 	t.Helper()
@@ -106,22 +102,28 @@ func (o outcome) same(t *testing.T, other outcome) {
 }
 
 // in runs a command by a shell that first does something to the environment.
-func in(t *testing.T, before string, env ...string) func(dir, line string) *traced {
-	return func(dir, line string) *traced {
-		cmd := command(dir, line)
-		cmd.Args = append([]string{"sh", "-c", before + ` exec "$0" "$@" ` + redirect(before), shale}, cmd.Args[1:]...)
-		for _, e := range env {
-			name, value, set := strings.Cut(e, "=")
-			cmd.Env = slices.DeleteFunc(cmd.Env, func(s string) bool { return strings.HasPrefix(s, name+"=") })
-			if set {
-				cmd.Env = append(cmd.Env, name+"="+strings.ReplaceAll(value, "@DIR", dir))
-			}
-		}
-		var err error
-		cmd.Path, err = exec.LookPath("sh")
-		must(t, err)
-		return victim{name: line}.plain(t, cmd)
+func in(t *testing.T, before string, env ...string) func(s stage, line string) *traced {
+	return func(s stage, line string) *traced {
+		return victim{name: line}.plain(t, s.shell(t, before, line, env...))
 	}
+}
+
+// shell is command by way of a shell. Of env, what has no value is not there at all.
+func (s stage) shell(t *testing.T, before, line string, env ...string) *exec.Cmd {
+	t.Helper()
+	cmd := s.command(line)
+	cmd.Args = append([]string{"sh", "-c", before + ` exec "$0" "$@" ` + redirect(before), shale}, cmd.Args[1:]...)
+	for _, e := range env {
+		name, value, set := strings.Cut(e, "=")
+		cmd.Env = slices.DeleteFunc(cmd.Env, func(s string) bool { return strings.HasPrefix(s, name+"=") })
+		if set {
+			cmd.Env = append(cmd.Env, name+"="+strings.ReplaceAll(value, "@DIR", s.dir))
+		}
+	}
+	var err error
+	cmd.Path, err = exec.LookPath("sh")
+	must(t, err)
+	return cmd
 }
 
 // redirect is what a command line of the shell ends with.
@@ -151,68 +153,84 @@ func (o outcome) masked(umask uint32) outcome {
 // TestEnvironments checks that what a machine has set changes nothing. As with any
 // program the umask counts for new layouts and for what a bundle has besides the tree.
 func TestEnvironments(t *testing.T) {
-	usual := tell(t, in(t, ""))
-	for name, run := range map[string]func(dir, line string) *traced{
-		"the same again":           in(t, ""),
-		"umask 077":                in(t, "umask 077;"),
-		"umask 000":                in(t, "umask 000;"),
-		"no HOME":                  in(t, "", "HOME"),
-		"HOME that is not there":   in(t, "", "HOME=/nonexistent"),
-		"HOME that is read-only":   in(t, `mkdir -p home; chmod 555 home;`, "HOME=@DIR/home"),
-		"no TMPDIR":                in(t, "", "TMPDIR"),
-		"TMPDIR that is not there": in(t, "", "TMPDIR=/nonexistent"),
-		"closed stdin":             in(t, closedStdin),
-		"LANG=C":                   in(t, "", "LANG=C", "LC_ALL=C"),
-		"LANG=de_DE.UTF-8":         in(t, "", "LANG=de_DE.UTF-8", "LC_ALL=tr_TR.UTF-8"),
-		"another time zone":        in(t, "", "TZ=Pacific/Chatham"),
-		"one processor":            in(t, "", "GOMAXPROCS=1"),
-		"no environment at all":    in(t, "", "HOME", "TMPDIR", "PATH"),
+	for i, e := range []struct {
+		name   string
+		before string // for a shell
+		env    []string
+	}{
+		{"the same again", "", nil},
+		{"umask 077", "umask 077;", nil},
+		{"umask 000", "umask 000;", nil},
+		{"no HOME", "", []string{"HOME"}},
+		{"HOME that is not there", "", []string{"HOME=/nonexistent"}},
+		{"HOME that is read-only", `mkdir -p home; chmod 555 home;`, []string{"HOME=@DIR/home"}},
+		{"no TMPDIR", "", []string{"TMPDIR"}},
+		{"TMPDIR that is not there", "", []string{"TMPDIR=/nonexistent"}},
+		{"closed stdin", closedStdin, nil},
+		{"LANG=C", "", []string{"LANG=C", "LC_ALL=C"}},
+		{"LANG=de_DE.UTF-8", "", []string{"LANG=de_DE.UTF-8", "LC_ALL=tr_TR.UTF-8"}},
+		{"another time zone", "", []string{"TZ=Pacific/Chatham"}},
+		{"one processor", "", []string{"GOMAXPROCS=1"}},
+		{"no environment at all", "", []string{"HOME", "TMPDIR", "PATH"}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			want := usual
-			if name == "umask 077" {
-				want = want.masked(0o077)
-			}
-			want.same(t, tell(t, run))
-		})
+		for _, m := range inTurn(i) {
+			t.Run(e.name+"/"+m.Name, func(t *testing.T) {
+				t.Parallel()
+				want, s := usual(t, m), place(t, m)
+				if e.name == "umask 077" {
+					want = want.masked(0o077)
+				}
+				want.same(t, s.tell(t, in(t, e.before, e.env...)))
+			})
+		}
 	}
+}
+
+// usual is the outcome in the usual environment.
+func usual(t *testing.T, m *ocitest.Mode) outcome {
+	t.Helper()
+	return place(t, m).tell(t, in(t, ""))
 }
 
 // TestFullTmp is about a TMPDIR, or /tmp, on which nothing can be written.
 func TestFullTmp(t *testing.T) {
-	byRoot(t)
-	usual := tell(t, in(t, ""))
-	full := scratch(t)
-	mounted(t, full, 8<<10)
-	_ = os.WriteFile(filepath.Join(full, "file"), make([]byte, 64<<10), 0o600) // as much as goes
-	usual.same(t, tell(t, in(t, "", "TMPDIR="+full)))
+	inModes(t, func(t *testing.T, m *ocitest.Mode) {
+		byRoot(t)
+		full := scratch(t)
+		mounted(t, full, 8<<10)
+		must(t, os.Chmod(full, 0o1777))
+		_ = os.WriteFile(filepath.Join(full, "file"), make([]byte, 64<<10), 0o600) // as much as goes
+		usual(t, m).same(t, place(t, m).tell(t, in(t, "", "TMPDIR="+full)))
+	})
 }
 
 // TestClosedPipe is about a standard output that nobody reads: what was done stays
 // done.
 func TestClosedPipe(t *testing.T) {
-	r, w, err := os.Pipe()
-	must(t, err)
-	r.Close()
-	defer w.Close()
-	usual := tell(t, in(t, ""))
-	got := tell(t, func(dir, line string) *traced {
-		cmd := command(dir, line)
-		var stderr bytes.Buffer
-		cmd.Stdout, cmd.Stderr = w, &stderr
-		err := cmd.Run()
-		status := cmd.ProcessState.ExitCode()
-		if status == 128+int(syscall.SIGPIPE) && (strings.HasPrefix(line, "ls") || strings.HasPrefix(line, "stat")) {
-			status, err = 0, nil
-		}
-		if err != nil {
-			t.Errorf("%s: %v: %s", line, err, &stderr)
-		}
-		return &traced{status: status}
+	inModes(t, func(t *testing.T, m *ocitest.Mode) {
+		r, w, err := os.Pipe()
+		must(t, err)
+		r.Close()
+		defer w.Close()
+		want := usual(t, m)
+		got := place(t, m).tell(t, func(s stage, line string) *traced {
+			cmd := s.command(line)
+			var stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = w, &stderr
+			err := cmd.Run()
+			status := cmd.ProcessState.ExitCode()
+			verb, _, _ := strings.Cut(line, " ")
+			if prints := slices.Contains([]string{"ls", "stat", "diff", "verify"}, verb); prints && status == 128+int(syscall.SIGPIPE) {
+				status, err = 0, nil
+			}
+			if err != nil {
+				t.Errorf("%s: %v: %s", line, err, &stderr)
+			}
+			return &traced{status: status}
+		})
+		got.said = want.said
+		want.same(t, got)
 	})
-	got.said = usual.said
-	usual.same(t, got)
 }
 
 // TestClock is about a clock that is wrong by decades.
@@ -220,35 +238,39 @@ func TestClock(t *testing.T) {
 	if atDate(time.Now()) == nil {
 		t.Skip("the clock is set on amd64 alone")
 	}
-	usual := tell(t, in(t, ""))
 	for _, year := range []int{1980, 2040} {
 		t.Run(fmt.Sprint(year), func(t *testing.T) {
 			t.Parallel()
-			day := time.Date(year, 2, 29, 12, 0, 0, 0, time.UTC)
-			traceAt := func(dir, line string, env []string) *traced {
-				got, err := atDate(day).run(shale, strings.Fields(line), &os.ProcAttr{Dir: dir, Env: env})
-				must(t, err)
-				if got.signal != 0 || strings.Contains(got.stderr, "goroutine ") {
-					t.Errorf("%s: %v\n%s", line, got.signal, got.stderr)
+			inModes(t, func(t *testing.T, m *ocitest.Mode) {
+				day := time.Date(year, 2, 29, 12, 0, 0, 0, time.UTC)
+				traceAt := func(s stage, line string, attr *os.ProcAttr) *traced {
+					got, err := atDate(day).run(shale, s.args(line), attr)
+					must(t, err)
+					if got.signal != 0 || strings.Contains(got.stderr, "goroutine ") {
+						t.Errorf("%s: %v\n%s", line, got.signal, got.stderr)
+					}
+					return got
 				}
-				return got
-			}
-			usual.same(t, tell(t, func(dir, line string) *traced { return traceAt(dir, line, environment(dir)) }))
+				usual(t, m).same(t, place(t, m).tell(t, func(s stage, line string) *traced {
+					return traceAt(s, line, s.attr())
+				}))
 
-			// Without SOURCE_DATE_EPOCH the clock counts; this shows that it was set.
-			dir := place(t)
-			env := slices.DeleteFunc(environment(dir), func(s string) bool { return strings.HasPrefix(s, "SOURCE_DATE_EPOCH=") })
-			if got := traceAt(dir, "new --image layout:new", env); got.status != 0 {
-				t.Fatal(got.stderr)
-			}
-			var stat struct {
-				Config struct{ Created time.Time }
-			}
-			out, err := command(dir, "stat --json --image layout:new").Output()
-			must(t, err)
-			if err := json.Unmarshal(out, &stat); err != nil || !strings.Contains(string(out), fmt.Sprint(year)) {
-				t.Errorf("an image that was made in %d: %v: %s", year, err, out)
-			}
+				// Without SOURCE_DATE_EPOCH the clock counts; this shows that it was set.
+				s := place(t, m)
+				attr := s.attr()
+				attr.Env = slices.DeleteFunc(attr.Env, func(s string) bool { return strings.HasPrefix(s, "SOURCE_DATE_EPOCH=") })
+				if got := traceAt(s, "new --image layout:new", attr); got.status != 0 {
+					t.Fatal(got.stderr)
+				}
+				var stat struct {
+					Config struct{ Created time.Time }
+				}
+				out, err := s.command("stat --json --image layout:new").Output()
+				must(t, err)
+				if err := json.Unmarshal(out, &stat); err != nil || !strings.Contains(string(out), fmt.Sprint(year)) {
+					t.Errorf("an image that was made in %d: %v: %s", year, err, out)
+				}
+			})
 		})
 	}
 }

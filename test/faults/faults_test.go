@@ -5,6 +5,9 @@
 // must hold afterwards is in judge.
 //
 // The faults are those of the letter S in the list of cases that test/hostile has.
+// As there, commands are run as root, as root of a user namespace, and as an ordinary
+// user.
+//
 // All of them are run with SHALE_FAULTS=all, as make faults does; without it a
 // sample is, which is another one each time, and told with its seed. SHALE_SEED
 // draws the same one again.
@@ -35,6 +38,9 @@ import (
 // shale is the program.
 var shale string
 
+// modes are those in which it can be run here.
+var modes []*ocitest.Mode
+
 // all says that everything is to be run.
 var all = os.Getenv("SHALE_FAULTS") == "all"
 
@@ -58,6 +64,14 @@ func buildAndRun(m *testing.M) int {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	var left []string
+	modes, left = ocitest.PossibleModes(shale, "--version")
+	for _, line := range left {
+		fmt.Println(line)
+	}
+	if len(modes) == 0 {
 		return 1
 	}
 	if !all {
@@ -101,6 +115,27 @@ func pick(some, whole int) int {
 	return some
 }
 
+// inTurn returns all modes, or for a sample one: another one for the next number, and
+// with another seed, so that whatever is done for many numbers is done in each mode.
+func inTurn(number int) []*ocitest.Mode {
+	if all {
+		return modes
+	}
+	n := len(modes)
+	i := (number + int(seed%uint64(n))) % n
+	return modes[i : i+1]
+}
+
+// inModes runs fn in all modes.
+func inModes(t *testing.T, fn func(t *testing.T, m *ocitest.Mode)) {
+	for _, m := range modes {
+		t.Run(m.Name, func(t *testing.T) {
+			t.Parallel()
+			fn(t, m)
+		})
+	}
+}
+
 // scratch returns a directory, in memory where there is one.
 func scratch(t testing.TB) string {
 	t.Helper()
@@ -131,12 +166,76 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// victim is a command that is disturbed. It works in a directory with
+// stage is a directory in which commands are run in a mode.
+type stage struct {
+	dir  string
+	mode *ocitest.Mode
+}
+
+// empty returns a stage on which there is nothing.
+func empty(t testing.TB, m *ocitest.Mode) stage {
+	t.Helper()
+	s := stage{scratch(t), m}
+	s.give(t)
+	return s
+}
+
+// place returns a stage with
 //
 //	layout   with the tags base, other and spare, garbage, and a stale temporary directory
 //	bundle   of base, with changes
 //	out      what split has made of base
 //	site     a layout with the tag other
+func place(t testing.TB, m *ocitest.Mode) stage {
+	t.Helper()
+	s := stage{scratch(t), m}
+	s.fill(t)
+	return s
+}
+
+// fill copies the template to the stage.
+func (s stage) fill(t testing.TB) {
+	t.Helper()
+	from, err := template(s.mode)
+	must(t, err)
+	if out, err := exec.Command("cp", "-a", from+"/.", s.dir).CombinedOutput(); err != nil {
+		t.Fatalf("copy the template: %v: %s", err, out)
+	}
+}
+
+// give makes whoever runs the commands the owner of what the test has made.
+func (s stage) give(t testing.TB) {
+	t.Helper()
+	must(t, s.mode.Give(s.dir))
+}
+
+func (s stage) path(name string) string { return filepath.Join(s.dir, name) }
+
+// command returns shale with the words of the line.
+func (s stage) command(line string) *exec.Cmd {
+	cmd := exec.Command(shale, s.args(line)...)
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = s.dir, s.environment(), s.mode.Attr()
+	return cmd
+}
+
+func (s stage) args(line string) []string {
+	words := strings.Fields(line)
+	if s.mode.Rootless && (slices.Contains(words, "unpack") || words[0] == "pack") {
+		words = append(words, "--rootless")
+	}
+	return words
+}
+
+func (s stage) environment() []string {
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "TMPDIR=" + s.dir, "SOURCE_DATE_EPOCH=1600000000"}
+}
+
+// attr returns what starts a process on the stage.
+func (s stage) attr() *os.ProcAttr {
+	return &os.ProcAttr{Dir: s.dir, Env: s.environment(), Sys: s.mode.Attr()}
+}
+
+// victim is a command that is disturbed, on a stage that place has made.
 type victim struct {
 	name string
 	line string
@@ -171,12 +270,23 @@ var victims = []victim{
 	{name: "unpack", line: "unpack --image layout:base made", target: "layout", makes: "made"},
 }
 
-// template is the directory that victims work in, made once.
-var template = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp(filepath.Dir(shale), "template-")
-	if err != nil {
-		return "", err
-	}
+// templates are what template has made, by the name of the mode.
+var templates sync.Map
+
+// template returns the directory that the stages of a mode are copies of, made once.
+func template(m *ocitest.Mode) (string, error) {
+	once, _ := templates.LoadOrStore(m.Name, sync.OnceValues(func() (string, error) {
+		dir, err := os.MkdirTemp(filepath.Dir(shale), "template-")
+		if err != nil {
+			return "", err
+		}
+		return dir, stage{dir, m}.furnish()
+	}))
+	return once.(func() (string, error))()
+}
+
+// furnish makes what place tells of.
+func (s stage) furnish() error {
 	low := ocitest.Layer(ocitest.Dir("etc", 0o755), ocitest.File("etc/passwd", "root:x:0:0::/:/bin/sh\n", 0o644))
 	high := ocitest.Layer(ocitest.Dir("d", 0o755), ocitest.File("d/f", strings.Repeat("f", 300_000), 0o644), ocitest.Symlink("l", "d/f"), ocitest.Hardlink("d/h", "d/f"))
 	for _, put := range []struct {
@@ -189,26 +299,30 @@ var template = sync.OnceValues(func() (string, error) {
 		{"layout", "garbage", ocitest.Image{Layers: [][]byte{low, high, high}, Author: "nobody"}},
 		{"site", "other", ocitest.Image{Layers: [][]byte{low}}},
 	} {
-		if _, err := ocitest.Put(filepath.Join(dir, put.where), put.tag, put.image); err != nil {
-			return "", err
+		if _, err := ocitest.Put(s.path(put.where), put.tag, put.image); err != nil {
+			return err
 		}
+	}
+	if err := s.mode.Give(s.dir); err != nil {
+		return err
 	}
 	for _, line := range []string{
-		"rm --image layout:garbage", "unpack" + rootless() + " --image layout:base bundle",
+		"rm --image layout:garbage", "unpack --image layout:base bundle",
 		"split --image layout:base --base layout:other out",
 	} {
-		if out, err := command(dir, line).CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%s: %w: %s", line, err, out)
+		if out, err := s.command(line).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", line, err, out)
 		}
 	}
-	return dir, errorsOf(
-		os.WriteFile(filepath.Join(dir, "bundle/rootfs/new"), []byte(strings.Repeat("new\n", 50_000)), 0o644),
-		os.Remove(filepath.Join(dir, "bundle/rootfs/etc/passwd")),
-		os.WriteFile(filepath.Join(dir, "file"), []byte("inserted\n"), 0o644),
-		os.Mkdir(filepath.Join(dir, "layout/.shale-stale"), 0o755),
-		os.WriteFile(filepath.Join(dir, "layout/.shale-stale/blob"), []byte("half a blob"), 0o600),
+	return errorsOf(
+		os.WriteFile(s.path("bundle/rootfs/new"), []byte(strings.Repeat("new\n", 50_000)), 0o644),
+		os.Remove(s.path("bundle/rootfs/etc/passwd")),
+		os.WriteFile(s.path("file"), []byte("inserted\n"), 0o644),
+		os.Mkdir(s.path("layout/.shale-stale"), 0o755),
+		os.WriteFile(s.path("layout/.shale-stale/blob"), []byte("half a blob"), 0o600),
+		s.mode.Give(s.dir),
 	)
-})
+}
 
 func errorsOf(errs ...error) error {
 	for _, err := range errs {
@@ -219,50 +333,10 @@ func errorsOf(errs ...error) error {
 	return nil
 }
 
-// rootless is the flag that unpack needs of those who are not root.
-func rootless() string {
-	if os.Geteuid() != 0 {
-		return " --rootless"
-	}
-	return ""
-}
-
-// place makes a copy of the template.
-func place(t testing.TB) string {
+// trace runs the victim with a fault.
+func (v victim) trace(t testing.TB, s stage, tr *tracer) *traced {
 	t.Helper()
-	from, err := template()
-	must(t, err)
-	dir := scratch(t)
-	out, err := exec.Command("cp", "-a", from+"/.", dir).CombinedOutput()
-	if err != nil {
-		t.Fatalf("copy the template: %v: %s", err, out)
-	}
-	return dir
-}
-
-// command returns shale with the words of the line, run in dir.
-func command(dir, line string) *exec.Cmd {
-	cmd := exec.Command(shale, strings.Fields(line)...)
-	cmd.Dir = dir
-	cmd.Env = environment(dir)
-	return cmd
-}
-
-func environment(dir string) []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "SOURCE_DATE_EPOCH=1600000000"}
-}
-
-func (v victim) args() string {
-	if v.name == "unpack" {
-		return v.line + rootless()
-	}
-	return v.line
-}
-
-// trace runs the victim in dir with a fault.
-func (v victim) trace(t testing.TB, dir string, tr *tracer) *traced {
-	t.Helper()
-	got, err := tr.run(shale, strings.Fields(v.args()), &os.ProcAttr{Dir: dir, Env: environment(dir)})
+	got, err := tr.run(shale, s.args(v.line), s.attr())
 	must(t, err)
 	if strings.Contains(got.stderr, "goroutine ") {
 		t.Errorf("%s: after %s: a crash\n%s", v.name, got.hit, got.stderr)
@@ -280,18 +354,18 @@ func look(t testing.TB, path string) state {
 	defer l.Close()
 	index, err := l.Index(t.Context())
 	must(t, err)
-	s := state{}
+	listed := state{}
 	for _, d := range index.Manifests {
-		s[d.Annotations[ispec.AnnotationRefName]] = d.Digest
+		listed[d.Annotations[ispec.AnnotationRefName]] = d.Digest
 	}
-	return s
+	return listed
 }
 
 // committed reports whether the victim has done what it is for, and fails the test
 // if it has done half of it.
-func (v victim) committed(t testing.TB, dir, after string) bool {
+func (v victim) committed(t testing.TB, s stage, after string) bool {
 	t.Helper()
-	path := filepath.Join(dir, v.target)
+	path := s.path(v.target)
 	ocitest.AssertWhole(t, path)
 	now := look(t, path)
 	_, added := now[v.adds]
@@ -314,13 +388,13 @@ func (v victim) committed(t testing.TB, dir, after string) bool {
 	case v.removes != "":
 		return !spared
 	}
-	return v.made(t, dir, after)
+	return v.made(t, s, after)
 }
 
 // made reports whether the directory that the victim makes is there, whole.
-func (v victim) made(t testing.TB, dir, after string) bool {
+func (v victim) made(t testing.TB, s stage, after string) bool {
 	t.Helper()
-	path := filepath.Join(dir, v.makes)
+	path := s.path(v.makes)
 	done := false
 	switch v.name {
 	case "init":
@@ -328,11 +402,11 @@ func (v victim) made(t testing.TB, dir, after string) bool {
 			ocitest.AssertWhole(t, path)
 		}
 	case "split":
-		return exists(path) && v.arrives(t, dir, after, "join made --image site:joined")
+		return exists(path) && v.arrives(t, s, after, "join made --image site:joined")
 	case "archive":
-		return exists(path) && v.arrives(t, dir, after, "copy oci-archive:made site:joined")
+		return exists(path) && v.arrives(t, s, after, "copy oci-archive:made site:joined")
 	case "export":
-		return exists(path) && v.arrives(t, dir, after, "pack --image site:joined made")
+		return exists(path) && v.arrives(t, s, after, "pack --image site:joined made")
 	case "unpack":
 		// The last thing that is written says that the bundle is whole.
 		data, err := os.ReadFile(filepath.Join(path, "umoci.json"))
@@ -350,13 +424,13 @@ func exists(path string) bool {
 
 // arrives checks that what the victim has made is whole, by the command that makes of
 // it what it was made of. It returns true.
-func (v victim) arrives(t testing.TB, dir, after, line string) bool {
+func (v victim) arrives(t testing.TB, s stage, after, line string) bool {
 	t.Helper()
-	if out, err := command(dir, line).CombinedOutput(); err != nil {
+	if out, err := s.command(line).CombinedOutput(); err != nil {
 		t.Errorf("%s: after %s: %s: %v: %s", v.name, after, line, err, out)
 		return true
 	}
-	got, want := look(t, filepath.Join(dir, "site"))["joined"], look(t, filepath.Join(dir, "layout"))["base"]
+	got, want := look(t, s.path("site"))["joined"], look(t, s.path("layout"))["base"]
 	if got != want && v.name != "export" { // which forgets the layers
 		t.Errorf("%s: after %s: %s makes %s of it, not %s", v.name, after, line, got, want)
 	}
@@ -365,37 +439,37 @@ func (v victim) arrives(t testing.TB, dir, after, line string) bool {
 
 // judge checks what must hold after a fault, whatever it was: that the victim has
 // done all or nothing, that it can be run again, and that gc leaves no trace.
-func (v victim) judge(t testing.TB, dir, after string) {
+func (v victim) judge(t testing.TB, s stage, after string) {
 	t.Helper()
-	done := v.committed(t, dir, after)
+	done := v.committed(t, s, after)
 	if v.name == "unpack" && !done {
-		v.again(t, dir, after)
+		v.again(t, s, after)
 	}
 	if v.makes != "" && done {
-		remove(t, filepath.Join(dir, v.makes))
+		remove(t, s.path(v.makes))
 	}
-	if out, err := command(dir, v.args()).CombinedOutput(); err != nil {
+	if out, err := s.command(v.line).CombinedOutput(); err != nil {
 		t.Errorf("%s: after %s: the next run: %v: %s", v.name, after, err, out)
 	}
 	if v.does() {
-		if !v.committed(t, dir, after) {
+		if !v.committed(t, s, after) {
 			t.Errorf("%s: after %s: the next run did nothing", v.name, after)
 		}
 	}
-	if out, err := command(dir, "gc --layout "+v.target).CombinedOutput(); err != nil {
+	if out, err := s.command("gc --layout " + v.target).CombinedOutput(); err != nil {
 		t.Errorf("%s: after %s: gc: %v: %s", v.name, after, err, out)
 	}
-	v.committed(t, dir, after)
-	v.tidy(t, dir, after)
+	v.committed(t, s, after)
+	v.tidy(t, s, after)
 }
 
 // again checks that what a killed unpack has left is told of, and removes it.
-func (v victim) again(t testing.TB, dir, after string) {
+func (v victim) again(t testing.TB, s stage, after string) {
 	t.Helper()
-	path := filepath.Join(dir, v.makes)
+	path := s.path(v.makes)
 	entries, err := os.ReadDir(path)
 	if len(entries) > 0 {
-		out, err := command(dir, v.args()).CombinedOutput()
+		out, err := s.command(v.line).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "interrupted") {
 			t.Errorf("unpack: after %s: the next run: %v: %s", after, err, out)
 		}
@@ -406,13 +480,13 @@ func (v victim) again(t testing.TB, dir, after string) {
 }
 
 // tidy checks that there is nothing in the directory that does not belong there.
-func (v victim) tidy(t testing.TB, dir, after string) {
+func (v victim) tidy(t testing.TB, s stage, after string) {
 	t.Helper()
 	for _, where := range []string{"", "layout", "site"} {
 		if where != "" && v.target != where {
 			continue // which had no gc
 		}
-		names, err := filepath.Glob(filepath.Join(dir, where, ".*"))
+		names, err := filepath.Glob(s.path(where + "/.*"))
 		must(t, err)
 		for _, name := range names {
 			if v.name != "unpack" || where != "" {

@@ -7,46 +7,51 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/shale-oci/shale/test/ocitest"
 )
 
-// each runs fn for every victim at the same time as for others.
-func each(t *testing.T, fn func(t *testing.T, v victim)) {
-	for _, v := range victims {
-		t.Run(v.name, func(t *testing.T) {
-			t.Parallel()
-			fn(t, v)
-		})
+// each runs fn for every victim and mode at the same time as for others.
+func each(t *testing.T, fn func(t *testing.T, v victim, m *ocitest.Mode)) {
+	for i, v := range victims {
+		for _, m := range inTurn(i) {
+			t.Run(v.name+"/"+m.Name, func(t *testing.T) {
+				t.Parallel()
+				fn(t, v, m)
+			})
+		}
 	}
 }
 
 // TestKill is S1 to S5, S7 and S8: SIGKILL at the k-th system call, for every k.
-// In a sample only those calls count that change something: a program that is
-// killed before any other has left the same behind as before the next of them.
+// In a sample, and in other modes than the first, only those calls count that change
+// something: a program that is killed before any other has left the same behind as
+// before the next of them.
 func TestKill(t *testing.T) {
-	each(t, func(t *testing.T, v victim) {
+	each(t, func(t *testing.T, v victim, m *ocitest.Mode) {
 		runs, calls := 0, 0
-		kill := func(k int, dir string, which func(call) bool) bool {
-			got := v.trace(t, dir, &tracer{which: which, at: k})
+		kill := func(k int, s stage, which func(call) bool) bool {
+			got := v.trace(t, s, &tracer{which: which, at: k})
 			calls = max(calls, got.calls)
 			if got.hit == "" {
 				return false
 			}
 			runs++
-			v.judge(t, dir, fmt.Sprintf("a kill at call %d (%s)", k, strings.TrimPrefix(got.hit, dir+"/")))
+			v.judge(t, s, fmt.Sprintf("a kill at call %d (%s)", k, strings.ReplaceAll(got.hit, s.dir+"/", "")))
 			return true
 		}
-		if all {
+		if all && m == modes[0] {
 			for k := 1; ; k++ {
-				if !kill(k, place(t), nil) {
+				if !kill(k, place(t, m), nil) {
 					break
 				}
 			}
 		} else {
-			dir := place(t)
-			n := v.trace(t, dir, &tracer{which: changes(dir)}).calls
+			s := place(t, m)
+			n := v.trace(t, s, &tracer{which: changes(s.dir)}).calls
 			for _, k := range sample(v.name, n, 7) {
-				dir := place(t)
-				kill(k, dir, changes(dir))
+				s := place(t, m)
+				kill(k, s, changes(s.dir))
 			}
 		}
 		t.Logf("%s was killed at %d of %d calls", v.name, runs, calls)
@@ -69,21 +74,21 @@ func TestFail(t *testing.T) {
 		{syscall.ENOSPC, []string{"write", "pwrite64", "openat", "openat2", "mkdirat", "ftruncate", "fallocate", "linkat", "copy_file_range", "mknodat"}},
 		{syscall.EIO, []string{"fsync", "fdatasync", "syncfs", "close", "renameat", "renameat2", "fchmod", "fchown", "unlinkat", "write"}},
 	}
-	each(t, func(t *testing.T, v victim) {
+	each(t, func(t *testing.T, v victim, m *ocitest.Mode) {
 		runs := 0
 		for _, f := range faults {
-			dir := place(t)
-			n := v.trace(t, dir, &tracer{which: changes(dir, f.calls...)}).calls
+			s := place(t, m)
+			n := v.trace(t, s, &tracer{which: changes(s.dir, f.calls...)}).calls
 			for _, k := range sample(v.name, n, 5) {
-				dir := place(t)
-				got := v.trace(t, dir, &tracer{which: changes(dir, f.calls...), at: k, errno: f.errno})
+				s := place(t, m)
+				got := v.trace(t, s, &tracer{which: changes(s.dir, f.calls...), at: k, errno: f.errno})
 				if got.hit == "" {
 					continue // as many calls as before were not made
 				}
 				runs++
-				after := fmt.Sprintf("%v at call %d (%s)", f.errno, k, strings.ReplaceAll(got.hit, dir+"/", ""))
-				v.checkStatus(t, dir, got, after)
-				v.judge(t, dir, after)
+				after := fmt.Sprintf("%v at call %d (%s)", f.errno, k, strings.ReplaceAll(got.hit, s.dir+"/", ""))
+				v.checkStatus(t, s, got, after)
+				v.judge(t, s, after)
 			}
 		}
 		t.Logf("%s had %d calls fail", v.name, runs)
@@ -95,12 +100,12 @@ func TestFail(t *testing.T) {
 
 // checkStatus checks that the exit status says whether the victim has done what it
 // is for, and that there is one line about it if not.
-func (v victim) checkStatus(t testing.TB, dir string, got *traced, after string) {
+func (v victim) checkStatus(t testing.TB, s stage, got *traced, after string) {
 	t.Helper()
 	if got.status != 0 && got.status != 1 || got.signal != 0 {
 		t.Errorf("%s: after %s: status %d, signal %v\n%s", v.name, after, got.status, got.signal, got.stderr)
 	}
-	if done := v.committed(t, dir, after); v.does() && done != (got.status == 0) {
+	if done := v.committed(t, s, after); v.does() && done != (got.status == 0) {
 		t.Errorf("%s: after %s: status %d, and done is %v: %s", v.name, after, got.status, done, got.stderr)
 	}
 	if lines := strings.Count(got.stderr, "\n"); got.status != 0 && lines != 1 {

@@ -73,7 +73,8 @@ const (
 	leaving        = 2
 )
 
-// run runs the program and returns when all of it has ended.
+// run runs the program and returns when all of it has ended. attr is not to be used
+// again.
 func (tr *tracer) run(program string, args []string, attr *os.ProcAttr) (*traced, error) {
 	type result struct {
 		t   *traced
@@ -104,7 +105,7 @@ func (tr *tracer) trace(program string, args []string, attr *os.ProcAttr) (*trac
 	defer stdin.Close()
 	a := *attr
 	a.Files = []*os.File{stdin, out, errs}
-	a.Sys = &syscall.SysProcAttr{Ptrace: true, Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	a.Sys.Ptrace, a.Sys.Setpgid, a.Sys.Pdeathsig = true, true, syscall.SIGKILL
 	p, err := os.StartProcess(program, append([]string{program}, args...), &a)
 	if err == nil {
 		err = tr.follow(p.Pid, t)
