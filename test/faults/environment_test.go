@@ -35,9 +35,15 @@ var story = []string{
 	"rm --image layout:repacked",
 	"split --image layout:last --base layout:other parts",
 	"join parts --image site:joined",
+	"copy layout:last site:copied",
+	"squash --image layout:last --tag squashed",
+	"export --image layout:last exported",
+	"pack --image layout:packed rootfs",
 	"gc --layout layout",
 	"ls --layout layout",
 	"stat --json --image layout:last",
+	"verify --layout layout",
+	"diff layout:last layout:other",
 }
 
 // outcome is what a story has come to.
@@ -99,6 +105,20 @@ func (o outcome) same(t *testing.T, other outcome) {
 	if lines := ocitest.Diff(o.tree, other.tree, "mtime"); len(lines) > 0 {
 		t.Errorf("what was made differs:\n%s", strings.Join(lines, "\n"))
 	}
+	if lines := ocitest.Diff(o.unpacked(), other.unpacked()); len(lines) > 0 {
+		t.Errorf("what was unpacked differs:\n%s", strings.Join(lines, "\n"))
+	}
+}
+
+// unpacked returns what is below the root filesystems.
+func (o outcome) unpacked() ocitest.Tree {
+	tree := ocitest.Tree{}
+	for name, f := range o.tree {
+		if strings.HasPrefix(name, "rootfs/") || strings.HasPrefix(name, "made/rootfs/") {
+			tree[name] = f
+		}
+	}
+	return tree
 }
 
 // in runs a command by a shell that first does something to the environment.
@@ -138,11 +158,16 @@ const closedStdin = ": closed stdin;"
 
 // masked is the outcome with the modes that new files get with that umask: those that
 // are no part of an image, outside of layouts that were there.
+//
+// What is no file of shale's own has the mode that any program would give it.
 func (o outcome) masked(umask uint32) outcome {
 	tree := ocitest.Tree{}
 	for name, f := range o.tree {
 		top, rest, _ := strings.Cut(name, "/")
-		if top == "fresh" || top == "parts" || top == "made" && rest != "" && !strings.HasPrefix(rest, "rootfs") {
+		if top == "exported" {
+			f.Mode = 0o666
+		}
+		if top == "exported" || top == "fresh" || top == "parts" || top == "made" && rest != "" && !strings.HasPrefix(rest, "rootfs") {
 			f.Mode &^= umask
 		}
 		tree[name] = f
@@ -163,7 +188,7 @@ func TestEnvironments(t *testing.T) {
 		{"umask 000", "umask 000;", nil},
 		{"no HOME", "", []string{"HOME"}},
 		{"HOME that is not there", "", []string{"HOME=/nonexistent"}},
-		{"HOME that is read-only", `mkdir -p home; chmod 555 home;`, []string{"HOME=@DIR/home"}},
+		{"HOME that is read-only", "", []string{"HOME=@DIR/home"}},
 		{"no TMPDIR", "", []string{"TMPDIR"}},
 		{"TMPDIR that is not there", "", []string{"TMPDIR=/nonexistent"}},
 		{"closed stdin", closedStdin, nil},
@@ -177,8 +202,13 @@ func TestEnvironments(t *testing.T) {
 			t.Run(e.name+"/"+m.Name, func(t *testing.T) {
 				t.Parallel()
 				want, s := usual(t, m), place(t, m)
-				if e.name == "umask 077" {
+				switch e.name {
+				case "umask 077":
 					want = want.masked(0o077)
+				case "umask 000":
+					want = want.masked(0)
+				case "HOME that is read-only":
+					s.readOnlyHome(t)
 				}
 				want.same(t, s.tell(t, in(t, e.before, e.env...)))
 			})
@@ -192,16 +222,48 @@ func usual(t *testing.T, m *ocitest.Mode) outcome {
 	return place(t, m).tell(t, in(t, ""))
 }
 
+// readOnlyHome makes a home that nothing can be written to, not even by root.
+func (s stage) readOnlyHome(t *testing.T) {
+	t.Helper()
+	home := s.path("home")
+	must(t, os.Mkdir(home, 0o555))
+	if os.Geteuid() == 0 {
+		t.Cleanup(readOnly(t, home))
+	}
+}
+
 // TestFullTmp is about a TMPDIR, or /tmp, on which nothing can be written.
 func TestFullTmp(t *testing.T) {
 	inModes(t, func(t *testing.T, m *ocitest.Mode) {
-		byRoot(t)
-		full := scratch(t)
-		mounted(t, full, 8<<10)
-		must(t, os.Chmod(full, 0o1777))
-		_ = os.WriteFile(filepath.Join(full, "file"), make([]byte, 64<<10), 0o600) // as much as goes
-		usual(t, m).same(t, place(t, m).tell(t, in(t, "", "TMPDIR="+full)))
+		t.Run("TMPDIR", func(t *testing.T) {
+			byRoot(t)
+			full := scratch(t)
+			mounted(t, full, 8<<10)
+			must(t, os.Chmod(full, 0o1777))
+			_ = os.WriteFile(filepath.Join(full, "file"), make([]byte, 64<<10), 0o600) // as much as goes
+			usual(t, m).same(t, place(t, m).tell(t, in(t, "", "TMPDIR="+full)))
+		})
+		t.Run("tmp", func(t *testing.T) {
+			s := place(t, m)
+			if out, err := s.hidingTmp(t, "--version").CombinedOutput(); err != nil {
+				t.Skipf("this machine lets nobody mount a /tmp of their own as %s: %v: %s", m.Name, err, out)
+			}
+			usual(t, m).same(t, s.tell(t, func(s stage, line string) *traced {
+				return victim{name: line}.plain(t, s.hidingTmp(t, line))
+			}))
+		})
 	})
+}
+
+// hidingTmp is a command without TMPDIR for which there is a /tmp that is full. The
+// program may be in the other one.
+func (s stage) hidingTmp(t *testing.T, line string) *exec.Cmd {
+	t.Helper()
+	const before = `exec 9<"$0"; mount -t tmpfs -o size=4k tmpfs /tmp && { cat /dev/zero >/tmp/full; } 2>/dev/null; ` +
+		`[ -s /tmp/full ] && ! { echo >/tmp/more; } 2>/dev/null && exec /proc/self/fd/9 "$@"; exit 99;`
+	cmd := s.shell(t, before, line, "TMPDIR")
+	cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWNS
+	return cmd
 }
 
 // TestClosedPipe is about a standard output that nobody reads: what was done stays
