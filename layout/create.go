@@ -32,7 +32,8 @@ func Create(ctx context.Context, path string) (*Layout, error) {
 	if err := create(ctx, path); err != nil {
 		return nil, opError("create layout", path, err)
 	}
-	return Open(ctx, path, nil)
+	// What is there is not given up any more.
+	return Open(context.WithoutCancel(ctx), path, nil)
 }
 
 func create(ctx context.Context, path string) error {
@@ -63,6 +64,9 @@ func create(ctx context.Context, path string) error {
 	}
 	defer closeDir(dir)
 	err = fill(dir)
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err == nil {
 		err = renameNoReplace(parent, temp, base)
 	}

@@ -4,6 +4,7 @@ package faults
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -29,8 +30,10 @@ type tracer struct {
 	// -1 every one.
 	at int
 	// errno is what the call fails with in place of being made. If it is 0, the
-	// program is killed before the call is made.
+	// program gets the signal before the call is made.
 	errno syscall.Errno
+	// signal is SIGKILL if it is 0.
+	signal syscall.Signal
 	// returned is called when a call that was counted has been made.
 	returned func(c call)
 	// started is called when the program has been loaded.
@@ -227,7 +230,7 @@ func (tr *tracer) stopped(tid, pid int, counted map[int]call, t *traced) error {
 		}
 		t.hit = fmt.Sprintf("%s %s", c.name(), c.path())
 		if tr.errno == 0 {
-			return syscall.Kill(pid, syscall.SIGKILL)
+			return syscall.Kill(pid, cmp.Or(tr.signal, syscall.SIGKILL))
 		}
 		return skipCall(tid)
 	case leaving:
