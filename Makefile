@@ -83,8 +83,8 @@ fuzz: ## run every fuzz target for FUZZTIME=10s
 	test/fuzz.sh $(FUZZTIME)
 
 .PHONY: sample-fuzz
-sample-fuzz: ## run every fuzz target for two seconds
-	@test/fuzz.sh 2s | grep -v 'fuzz: elapsed'
+sample-fuzz: ## run every fuzz target for five seconds, as many at once as there are processors
+	@FUZZJOBS=$$(nproc) test/fuzz.sh 5s | grep -v 'fuzz: elapsed'
 
 .PHONY: deps
 deps: ## install what the tests need from Debian, or say what is missing
