@@ -270,7 +270,7 @@ only_untagged() {
 	works copy layout:one oci-archive:x.tar:one
 	sum=$(sha256sum x.tar)
 	blob=$(layers layout two)
-	printf X | dd of="layout/blobs/${blob/://}" bs=1 seek=100 conv=notrunc status=none
+	flip "layout/blobs/${blob/://}" 100
 	refuses "${blob#*:}" copy layout:two oci-archive:x.tar:two
 	refuses "${blob#*:}" copy layout:two docker-archive:y.tar:two:2
 	[ "$(sha256sum x.tar)" = "$sum" ]

@@ -118,7 +118,7 @@ platforms() {
 	[ ! -e N ]
 	layer=$(layers L v2 | tail -n 1)
 	works copy L:v1 N:v1
-	printf x | dd of="L/blobs/${layer/://}" bs=1 seek=100 conv=notrunc status=none
+	flip "L/blobs/${layer/://}" 100
 	refuses "wrong digest.*sha256:" copy L:v2 N:v2
 	[ "$(jq '.manifests | length' N/index.json)" -eq 1 ]
 	[ ! -e "N/blobs/${layer/://}" ]

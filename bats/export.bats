@@ -122,7 +122,7 @@ extracted() {
 	blob=L/blobs/sha256/$(layers L app | tail -n 1 | cut -d: -f2)
 	cp "$blob" good
 	chmod 644 "$blob"
-	printf x | dd of="$blob" bs=1 seek=60 conv=notrunc status=none
+	flip "$blob" 60
 	refuses 'sha256:' export --image L:app out.tar
 	[ "$(cat out.tar)" = old ]
 	[ "$(find . -maxdepth 1 -name '.shale*' | wc -l)" -eq 0 ]

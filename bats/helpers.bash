@@ -173,6 +173,14 @@ layer_tar() {
 	esac
 }
 
+# flip FILE [OFFSET] changes a byte, in the middle or there, whatever it was.
+flip() {
+	local at=${2:-$(($(stat -c %s "$1") / 2))} old
+	old=$(od -An -tu1 -j "$at" -N 1 "$1")
+	# shellcheck disable=SC2059 # the format is an octal escape
+	printf "\\$(printf %o $((old ^ 32)))" | dd of="$1" bs=1 seek="$at" conv=notrunc status=none
+}
+
 # layer_names LAYOUT TAG INDEX lists the names in a layer, sorted, without the
 # spellings that differ between tools.
 layer_names() {

@@ -175,7 +175,7 @@ same() {
 @test "squash refuses a damaged layer, and leaves the layout as it was" {
 	blob=L/blobs/sha256/$(layers L app | sed -n 3p | cut -d: -f2)
 	chmod 644 "$blob"
-	printf x | dd of="$blob" bs=1 seek=100 conv=notrunc status=none
+	flip "$blob" 100
 	before=$(contents L)
 	refuses "$(layers L app | sed -n 3p)" squash --image L:app
 	[ "$(contents L)" = "$before" ]

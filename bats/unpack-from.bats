@@ -122,7 +122,7 @@ walk() { # BUNDLE
 	done
 	# A blob in the archive is damaged.
 	block=$(tar --list --block-number --file o.tar | sed -n "s|^block \([0-9]*\): .*$(layers layout one | cut -d: -f2)|\1|p")
-	printf X | dd of=o.tar bs=1 seek=$(((block + 1) * 512 + 20)) conv=notrunc status=none
+	flip o.tar $(((block + 1) * 512 + 20))
 	refuses "$(layers layout one)" unpack "${ROOTLESS[@]}" --from oci-archive:o.tar:one bundle
 	[ ! -e bundle ]
 	[ -z "$(ls -A tmp)" ]

@@ -21,14 +21,6 @@ finds() {
 	[[ $stderr == *"found in the layout"* ]] || fail "no message"
 }
 
-# flip FILE changes a byte in the middle.
-flip() {
-	local at=$(($(stat -c %s "$1") / 2)) old
-	old=$(od -An -tu1 -j "$at" -N 1 "$1")
-	# shellcheck disable=SC2059 # the format is an octal escape
-	printf "\\$(printf %o $((old ^ 32)))" | dd of="$1" bs=1 seek="$at" conv=notrunc status=none
-}
-
 path() { # DIGEST
 	echo "layout/blobs/${1/://}"
 }
