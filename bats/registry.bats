@@ -30,7 +30,8 @@ teardown() {
 registry() {
 	local try
 	for try in 1 2 3 4 5; do
-		HOST=127.0.0.1:$((RANDOM % 20000 + 20000))
+		# Root's tests have the even ports, and those of an ordinary user the odd ones.
+		HOST=127.0.0.1:$((RANDOM % 10000 * 2 + 20000 + (EUID != 0)))
 		{
 			printf '%s\n' 'version: 0.1' 'log: {level: error, accesslog: {disabled: true}}' \
 				"storage: {filesystem: {rootdirectory: $PWD/registry}, delete: {enabled: true}}" 'http:' "  addr: $HOST"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs the command line's tests: as root and again as an ordinary user if root
-# runs it, and otherwise as the user that does.
+# Runs the command line's tests: as root and as an ordinary user, both at the same
+# time, if root runs it, and otherwise as the user that does.
 #
 #   bats/run.sh              all suites
 #   bats/run.sh repack tag   only these
@@ -31,8 +31,10 @@ if [ -w /dev/shm ] && [ "$(df --output=avail -k /dev/shm | tail -n 1)" -gt 30000
 	base=/dev/shm
 fi
 work=$(mktemp -d "$base/shale-bats.XXXXXX")
+ordinary= # the process group of the tests as an ordinary user, while they run
 # shellcheck disable=SC2317 # called by the trap
 cleanup() {
+	[ -z "$ordinary" ] || kill -- "-$ordinary" 2>/dev/null || true
 	chmod -R u+rwx "$work" 2>/dev/null || true
 	rm -rf "$work"
 }
@@ -64,15 +66,20 @@ for suite in "${@:-}"; do
 done
 [ ${#suites[@]} -gt 0 ] || suites=("$work/bats")
 
-# suite WHO KILLS COMMAND... runs bats by means of the command and counts.
+# suite WHO KILLS COMMAND... runs bats by means of the command.
 suite() {
-	local who=$1 kills=$2 log=$work/$1.tap passed failed skipped
+	local who=$1 kills=$2
 	shift 2
 	echo "== as $who"
 	"$@" env \
 		SHALE="$work/bin/shale" UMOCI="$work/bin/umoci" MKLAYOUT="$work/bin/mklayout" \
 		CHECKLAYOUT="$work/bin/checklayout" TREEFACTS="$work/bin/treefacts" DEBIAN="$debian" KILLS="${KILLS:-$kills}" TMPDIR="$work/tmp-$who" HOME="$work/tmp-$who" LC_ALL=C.UTF-8 \
-		bats --timing "${suites[@]}" </dev/null | tee "$log" || true
+		bats --timing "${suites[@]}" </dev/null | tee "$work/$who.tap" || true
+}
+
+# count WHO adds to the summary and to the result.
+count() {
+	local who=$1 log=$work/$1.tap passed failed skipped
 	skipped=$(grep -c '^ok .* # skip' "$log" || true)
 	passed=$(($(grep -c '^ok ' "$log" || true) - skipped))
 	failed=$(grep -c '^not ok ' "$log" || true)
@@ -83,22 +90,39 @@ suite() {
 	fi
 }
 
+# start_ordinary runs the tests as an ordinary user aside, and keeps what they say.
+# Most tests keep one processor busy, or none.
+start_ordinary() {
+	install -d -o "$user" "$work/tmp-user"
+	set -m # a process group of its own, which can be stopped as a whole
+	suite user 100 setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups >"$work/user.out" 2>&1 &
+	ordinary=$!
+	set +m
+}
+
 summary=
 result=0
 if [ "$(id -u)" = 0 ]; then
-	mkdir "$work/tmp-root"
-	suite root 300 env
 	if ! command -v setpriv >/dev/null; then
 		echo "SKIPPED: the tests as an ordinary user, since setpriv is missing"
 	elif id "$user" >/dev/null 2>&1 || useradd --system --no-create-home --shell /bin/sh "$user"; then
-		install -d -o "$user" "$work/tmp-user"
-		suite user 100 setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups
+		start_ordinary
 	else
 		echo "SKIPPED: the tests as an ordinary user, since $user could not be created"
+	fi
+	mkdir "$work/tmp-root"
+	suite root 300 env
+	count root
+	if [ -n "$ordinary" ]; then
+		wait "$ordinary" || result=1
+		ordinary=
+		cat "$work/user.out"
+		count user
 	fi
 else
 	mkdir "$work/tmp-user"
 	suite user 300 env
+	count user
 fi
 
 printf '== summary\n%s' "$summary"
