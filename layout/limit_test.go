@@ -41,7 +41,7 @@ func TestManyTinyElements(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var err error
-			ocitest.AssertAllocates(t, 1<<20, func() {
+			ocitest.AssertPureAllocates(t, 1<<20, func() {
 				switch {
 				case bytes.HasPrefix(tc.data, []byte(manifest)):
 					_, err = parseManifest(tc.data, ispec.MediaTypeImageManifest)

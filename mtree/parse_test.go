@@ -207,7 +207,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var tree *Tree
 		var err error
-		ocitest.AssertAllocates(t, 4<<20+300*uint64(len(data)), func() { tree, err = Parse(bytes.NewReader(data)) })
+		ocitest.AssertPureAllocates(t, 4<<20+300*uint64(len(data)), func() { tree, err = Parse(bytes.NewReader(data)) })
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("more than one line: %q", err)

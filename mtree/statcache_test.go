@@ -520,7 +520,7 @@ func FuzzStatCache(f *testing.F) {
 		}
 		var tree *Tree
 		var err error
-		ocitest.AssertAllocates(t, 4<<20+300*uint64(len(data)), func() { tree, err = decodeCache(data) })
+		ocitest.AssertPureAllocates(t, 4<<20+300*uint64(len(data)), func() { tree, err = decodeCache(data) })
 		if err != nil {
 			return
 		}

@@ -322,7 +322,7 @@ func FuzzIsulaManifest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var images map[string]isulaImage
 		var err error
-		ocitest.AssertAllocates(t, 1<<20+200*uint64(len(data)), func() { images, err = parseIsula(data) })
+		ocitest.AssertPureAllocates(t, 1<<20+200*uint64(len(data)), func() { images, err = parseIsula(data) })
 		if err != nil {
 			oneLine(t, err)
 			return

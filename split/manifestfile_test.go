@@ -115,7 +115,7 @@ func FuzzManifestFile(f *testing.F) {
 		for _, doc := range [][]byte{data, body(string(data))} {
 			var file *File
 			var err error
-			ocitest.AssertAllocates(t, 1<<20+200*uint64(len(doc)), func() { file, err = ParseFile(doc) })
+			ocitest.AssertPureAllocates(t, 1<<20+200*uint64(len(doc)), func() { file, err = ParseFile(doc) })
 			if err != nil {
 				oneLine(t, err)
 				continue

@@ -342,6 +342,17 @@ func TestAssertAllocates(t *testing.T) {
 			t.Errorf("8 MiB of at most %d: failed is %v", most, r.failed)
 		}
 	}
+	for often, want := range map[int]bool{1: true, 100: false} {
+		r, calls := &silent{TB: t}, 0
+		ocitest.AssertPureAllocates(r, 1<<20, func() {
+			if calls++; calls <= often {
+				kept = make([]byte, 8<<20)
+			}
+		})
+		if r.failed == want {
+			t.Errorf("8 MiB of at most 1 in %d of %d calls: failed is %v", often, calls, r.failed)
+		}
+	}
 	_ = kept
 }
 
