@@ -12,6 +12,9 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/shale-oci/shale/internal/limit"
 	"github.com/shale-oci/shale/internal/quote"
 )
@@ -85,8 +88,8 @@ type Limits struct {
 // by several goroutines at once.
 type Budget struct {
 	limits     Limits
-	compressed int64
 	ratioFrom  int64        // for tests with less than a gigabyte
+	compressed atomic.Int64 // bytes of the blobs
 	bytes      atomic.Int64 // of the streams
 	files      atomic.Int64 // bytes of the files
 	entries    atomic.Int64
@@ -108,13 +111,29 @@ func (l Limits) Budget(compressed int64) *Budget {
 	set(&l.Xattr, DefaultMaxXattr)
 	set(&l.Header, DefaultMaxHeader)
 	set(&l.Metadata, DefaultMaxMetadata)
-	return &Budget{limits: l, compressed: compressed, ratioFrom: ratioFrom}
+	b := &Budget{limits: l, ratioFrom: ratioFrom}
+	b.compressed.Store(compressed)
+	return b
+}
+
+// BudgetOf returns what is to be shared by the layers of an image, whose blobs these are.
+func (l Limits) BudgetOf(blobs []ispec.Descriptor) *Budget {
+	var compressed int64
+	seen := map[digest.Digest]bool{} // a layer that is there twice was sent once
+	for _, d := range blobs {
+		if !seen[d.Digest] {
+			seen[d.Digest] = true
+			compressed += d.Size
+		}
+	}
+	return l.Budget(compressed)
 }
 
 // Clone returns a budget of which as much is used up, for images that begin with the
 // same layers and go on with others.
 func (b *Budget) Clone() *Budget {
-	c := &Budget{limits: b.limits, compressed: b.compressed, ratioFrom: b.ratioFrom}
+	c := &Budget{limits: b.limits, ratioFrom: b.ratioFrom}
+	c.compressed.Store(b.compressed.Load())
 	c.bytes.Store(b.bytes.Load())
 	c.files.Store(b.files.Load())
 	c.entries.Store(b.entries.Load())
@@ -126,16 +145,21 @@ func (b *Budget) Clone() *Budget {
 // uncompressed ones.
 func (b *Budget) Count(r io.ReadCloser) io.ReadCloser { return &metered{r, b} }
 
+// CountCompressed returns a reader of r, a blob of which nobody knows how large it is,
+// whose bytes count as compressed ones as they come.
+func (b *Budget) CountCompressed(r io.Reader) io.Reader { return &packed{r, b} }
+
 // uncompressed counts n more bytes of a stream.
 func (b *Budget) uncompressed(n int) error {
 	total := b.bytes.Add(int64(n))
 	if err := limit.Check(limit.Bytes, "uncompressed bytes or more", total, b.limits.Bytes); err != nil {
 		return err
 	}
-	if total <= b.ratioFrom || b.compressed <= 0 {
+	compressed := b.compressed.Load()
+	if total <= b.ratioFrom || compressed <= 0 {
 		return nil
 	}
-	return limit.Check(limit.Ratio, "uncompressed bytes for each compressed one", total/b.compressed, b.limits.Ratio)
+	return limit.Check(limit.Ratio, "uncompressed bytes for each compressed one", total/compressed, b.limits.Ratio)
 }
 
 // exhausted reports whether err is about a limit that every further entry would go
@@ -213,5 +237,17 @@ func (m *metered) Read(p []byte) (int, error) {
 	if over := m.budget.uncompressed(n); over != nil {
 		return 0, over
 	}
+	return n, err
+}
+
+// packed counts what is read of a blob.
+type packed struct {
+	io.Reader
+	budget *Budget
+}
+
+func (p *packed) Read(buf []byte) (int, error) {
+	n, err := p.Reader.Read(buf)
+	p.budget.compressed.Add(int64(n))
 	return n, err
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shale-oci/shale/internal/limit"
 	"github.com/shale-oci/shale/test/ocitest"
@@ -128,6 +129,30 @@ func TestLimitsOfStreams(t *testing.T) {
 				t.Errorf("%d bytes came", n)
 			}
 		})
+	}
+}
+
+// TestCountCompressed: of a blob that comes from nobody knows where, as much may come as
+// fits what has been read of it so far.
+func TestCountCompressed(t *testing.T) {
+	for packed, want := range map[int]bool{0: true, 9000: false, 10000: true} {
+		budget := Limits{Ratio: 1000}.Budget(0)
+		budget.ratioFrom = 9 << 20
+		_, err := io.Copy(io.Discard, budget.CountCompressed(bytes.NewReader(make([]byte, packed))))
+		must(t, err)
+		_, err = io.Copy(io.Discard, budget.Count(io.NopCloser(bytes.NewReader(make([]byte, 10_000_000)))))
+		if want != (err == nil) {
+			t.Errorf("%d bytes: %v", packed, err)
+		}
+	}
+}
+
+// TestBudgetOf: a blob that is there twice counts once.
+func TestBudgetOf(t *testing.T) {
+	a, b := digest.FromString("a"), digest.FromString("b")
+	budget := Limits{}.BudgetOf([]ispec.Descriptor{{Digest: a, Size: 10}, {Digest: b, Size: 3}, {Digest: a, Size: 10}})
+	if got := budget.compressed.Load(); got != 13 {
+		t.Errorf("%d compressed bytes", got)
 	}
 }
 
