@@ -193,9 +193,9 @@ func openArchive(t testing.TB, from string) (Source, error) {
 	var src Source
 	var err error
 	if loc.Scheme == SchemeOCIArchive {
-		src, err = openOCIArchive(t.Context(), loc)
+		src, err = openOCIArchive(t.Context(), loc, &Options{})
 	} else {
-		src, err = openDockerArchive(t.Context(), loc)
+		src, err = openDockerArchive(t.Context(), loc, &Options{})
 	}
 	if err == nil {
 		t.Cleanup(func() { src.Close() })
@@ -392,7 +392,7 @@ func TestArchivesFromPipes(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := openOCIArchive(ctx, parse(t, "oci-archive:"+fifo)); !errors.Is(err, context.Canceled) {
+	if _, err := openOCIArchive(ctx, parse(t, "oci-archive:"+fifo), &Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("nobody writes: %v", err)
 	}
 	unblock(fifo)

@@ -17,7 +17,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/shale-oci/shale/internal/limit"
 	"github.com/shale-oci/shale/internal/quote"
 	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/layout"
@@ -25,10 +24,6 @@ import (
 
 // standardStream is the path that stands for standard input, or standard output.
 const standardStream = "-"
-
-// maxStaged is the size limit of an archive that comes compressed or through a pipe,
-// in bytes uncompressed: what it takes up while it is read.
-const maxStaged = 1 << 40
 
 // archiveFile is the tar of an archive, open for reading at any offset.
 type archiveFile struct {
@@ -39,13 +34,13 @@ type archiveFile struct {
 
 // openArchiveFile opens the archive at path. One that is compressed, or comes through
 // a pipe, is first written to a temporary file without a name, which is gone whenever
-// the process is.
-func openArchiveFile(ctx context.Context, path string) (*archiveFile, error) {
+// the process is. The limits are for that file.
+func openArchiveFile(ctx context.Context, path string, limits layer.Limits) (*archiveFile, error) {
 	f, err := openInput(ctx, path)
 	if err != nil {
 		return nil, cause(err)
 	}
-	a, err := stageIfNeeded(ctx, path, f)
+	a, err := stageIfNeeded(ctx, path, f, limits)
 	if err != nil || a.file != f {
 		_ = f.Close() // it was only read from
 	}
@@ -114,7 +109,7 @@ func dupStandard(f *os.File) (*os.File, error) {
 }
 
 // stageIfNeeded makes an archive of what f holds, or yields.
-func stageIfNeeded(ctx context.Context, path string, f *os.File) (*archiveFile, error) {
+func stageIfNeeded(ctx context.Context, path string, f *os.File, limits layer.Limits) (*archiveFile, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, cause(err)
@@ -140,13 +135,13 @@ func stageIfNeeded(ctx context.Context, path string, f *os.File) (*archiveFile, 
 	}
 	// What cannot have a deadline does not wait, or cannot be helped.
 	defer context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Now()) })()
-	return stageArchive(ctx, path, f)
+	return stageArchive(ctx, path, f, limits)
 }
 
 // stageArchive writes what r yields, uncompressed, to a temporary file.
-func stageArchive(ctx context.Context, path string, r io.Reader) (*archiveFile, error) {
-	raw := &ratioReader{r: contextReader{ctx, r}}
-	br := bufio.NewReaderSize(raw, 256<<10)
+func stageArchive(ctx context.Context, path string, r io.Reader, limits layer.Limits) (*archiveFile, error) {
+	budget := limits.Budget(0)
+	br := bufio.NewReaderSize(budget.CountCompressed(contextReader{ctx, r}), 256<<10)
 	head, err := br.Peek(layer.MagicSize)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, cause(err)
@@ -159,45 +154,22 @@ func stageArchive(ctx context.Context, path string, r io.Reader) (*archiveFile, 
 	if err != nil {
 		return nil, invalid(err)
 	}
+	zr = budget.Count(zr)
 	defer zr.Close() //nolint:errcheck // it was only read from
 	temp, err := nameless(os.TempDir())
 	if err != nil {
 		return nil, err
 	}
-	size, err := io.Copy(temp, io.LimitReader(&ratioReader{r: contextReader{ctx, zr}, packed: raw}, maxStaged+1))
-	if err == nil {
-		if err = limit.Check("", "bytes in an archive", size, maxStaged); err != nil {
-			err = as(layout.ErrTooLarge, err)
-		}
-	}
+	size, err := io.Copy(temp, contextReader{ctx, zr})
 	if err != nil {
 		_ = temp.Close() // what is in it is of no use
+		var over *layer.LimitError
+		if errors.As(err, &over) {
+			return nil, as(layout.ErrTooLarge, err)
+		}
 		return nil, fmt.Errorf("write temporary file: %w", cause(err))
 	}
 	return &archiveFile{*io.NewSectionReader(temp, 0, size), temp, path}, nil
-}
-
-// ratioFrom is the number of uncompressed bytes from which on they may not be more than
-// layer.DefaultMaxRatio times the compressed ones.
-const ratioFrom = 1 << 30
-
-// ratioReader counts what it reads, and compares it with what packed has read for it.
-type ratioReader struct {
-	r      io.Reader
-	packed *ratioReader // nil if nothing is compressed
-	n      int64
-}
-
-func (r *ratioReader) Read(p []byte) (int, error) {
-	n, err := r.r.Read(p)
-	r.n += int64(n)
-	if r.packed != nil && r.n > ratioFrom {
-		over := limit.Check(limit.Ratio, "uncompressed bytes for each compressed one", r.n/max(r.packed.n, 1), layer.DefaultMaxRatio)
-		if over != nil {
-			return 0, as(layout.ErrTooLarge, over)
-		}
-	}
-	return n, err
 }
 
 // nameless makes a temporary file in dir that nobody else sees and that is gone once

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shale-oci/shale/layer"
 )
 
 // TestWaitingForAnArchiveEnds: a signal ends the reading of an archive that does not come.
@@ -34,7 +36,7 @@ func TestWaitingForAnArchiveEnds(t *testing.T) {
 		defer cancel()
 		done := make(chan error, 1)
 		go func() {
-			_, err := openArchiveFile(ctx, path)
+			_, err := openArchiveFile(ctx, path, layer.Limits{})
 			done <- err
 		}()
 		select {

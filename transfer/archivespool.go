@@ -17,6 +17,10 @@ import (
 	"github.com/shale-oci/shale/layout"
 )
 
+// maxSpool is the size limit of a spool, in bytes. What goes into it was announced, and is
+// not uncompressed on its way.
+const maxSpool = 1 << 40
+
 // spool holds what is to go into an archive until all of it is there: a tar has its
 // members one after the other and in a fixed order, and content comes in parallel. It
 // is a file without a name, in which every blob has a region of its own.
@@ -67,7 +71,7 @@ func (s *spool) region(d ispec.Descriptor) (*spooled, error) {
 	defer s.mu.Unlock()
 	b := s.blobs[d.Digest]
 	if b == nil {
-		if err := limit.Check("", "bytes in an archive", d.Size, maxStaged-s.end); err != nil {
+		if err := limit.Check("", "bytes in an archive", d.Size, maxSpool-s.end); err != nil {
 			return nil, as(layout.ErrTooLarge, err)
 		}
 		b = &spooled{offset: s.end, size: d.Size, verifier: d.Digest.Verifier()}

@@ -29,7 +29,7 @@ func (p *places) convert(ctx context.Context, src, dst Location, result *Result)
 	plain := *p.opt
 	plain.Format, plain.Compress = "", ""
 	// What is in the middle is nobody else's.
-	first := &places{opt: &plain, web: p.web, repos: p.repos, written: map[Location]Location{}}
+	first := &places{opt: &plain, web: p.web, repos: p.repos, archives: p.archives, written: map[Location]Location{}}
 	here := Location{Scheme: SchemeLayout, Path: l.Path()}
 	fetched := &Result{Blobs: map[Method]int{}, Bytes: map[Method]int64{}}
 	if p.opt.AllTags {
@@ -41,10 +41,10 @@ func (p *places) convert(ctx context.Context, src, dst Location, result *Result)
 		return err
 	}
 	result.Changed = append(result.Changed, fetched.Changed...)
-	v := &converter{l: l, opt: p.opt, result: result, done: map[digest.Digest]ispec.Descriptor{}, layers: map[digest.Digest]ispec.Descriptor{}}
+	v := &converter{l: l, opt: p.opt, result: result, done: map[digest.Digest]ispec.Descriptor{}, layers: map[layerOf]ispec.Descriptor{}}
 	last := *p.opt
 	last.Platforms, last.Link = nil, true
-	final := &places{opt: &last, web: p.web, repos: p.repos, archive: p.archive, written: p.written}
+	final := &places{opt: &last, web: p.web, repos: p.repos, archives: p.archives, archive: p.archive, written: p.written}
 	for _, img := range fetched.Images {
 		if err = final.copyConverted(ctx, v, img, dst, result); err != nil {
 			break
@@ -98,7 +98,7 @@ type converter struct {
 	opt    *Options
 	result *Result
 	done   map[digest.Digest]ispec.Descriptor // what became of documents
-	layers map[digest.Digest]ispec.Descriptor // and of layers
+	layers map[layerOf]ispec.Descriptor       // and of layers
 	budget *layer.Budget                      // for the layers of the image that is converted
 }
 
@@ -221,7 +221,7 @@ func (v *converter) image(ctx context.Context, d ispec.Descriptor) (ispec.Descri
 		return d, &Error{Op: "convert", Ref: d.Digest.String(),
 			Err: invalid(fmt.Errorf("there are %d layers and %d diffIDs", len(manifest.Layers), len(config.RootFS.DiffIDs)))}
 	}
-	v.budget = layer.Limits{}.Budget(sizeOf(manifest.Layers))
+	v.budget = v.opt.Limits.BudgetOf(manifest.Layers)
 	changed := false
 	for i, l := range manifest.Layers {
 		made, err := v.layer(ctx, l, config.RootFS.DiffIDs[i])
@@ -247,18 +247,6 @@ func (v *converter) image(ctx context.Context, d ispec.Descriptor) (ispec.Descri
 	}
 	manifest.MediaType, manifest.SchemaVersion, manifest.Config.MediaType = mediaType, 2, configType
 	return v.put(ctx, mediaType, manifest)
-}
-
-// sizeOf returns how many bytes the blobs have, each counted once.
-func sizeOf(list []ispec.Descriptor) (total int64) {
-	seen := map[digest.Digest]bool{}
-	for _, d := range list {
-		if !seen[d.Digest] {
-			seen[d.Digest] = true
-			total += d.Size
-		}
-	}
-	return total
 }
 
 // allLayers reports whether the descriptors are those of layers.
@@ -295,12 +283,12 @@ func (v *converter) layer(ctx context.Context, d ispec.Descriptor, diffID digest
 		return d, err
 	}
 	if v.opt.Compress != "" && v.opt.Compress != c && len(d.URLs) == 0 {
-		made, ok := v.layers[d.Digest]
+		made, ok := v.layers[layerOf{d.Digest, diffID}]
 		if !ok {
 			if made, err = v.recompress(ctx, d, c, diffID); err != nil {
 				return d, err
 			}
-			v.layers[d.Digest] = made
+			v.layers[layerOf{d.Digest, diffID}] = made
 		}
 		d.Digest, d.Size, d.Data = made.Digest, made.Size, nil
 		c = v.opt.Compress

@@ -5,7 +5,6 @@ package transfer
 import (
 	"bytes"
 	"errors"
-	"io"
 	"path/filepath"
 	"testing"
 
@@ -38,22 +37,5 @@ func TestRecompressLimits(t *testing.T) {
 	v.budget = nil
 	if _, err := v.recompress(t.Context(), d, layer.Zstd, digest.FromString("another")); !errors.Is(err, layer.ErrDiffID) {
 		t.Errorf("another diffID: %v", err)
-	}
-}
-
-// emptiness yields zeros without an end.
-type emptiness struct{}
-
-func (emptiness) Read(p []byte) (int, error) { return len(p), nil }
-
-// TestRatioOfArchives: an archive may be as empty as it likes up to a gigabyte, and
-// beyond that not.
-func TestRatioOfArchives(t *testing.T) {
-	for packed, want := range map[int64]bool{0: false, ratioFrom / layer.DefaultMaxRatio / 2: false, ratioFrom / 1000: true} {
-		r := &ratioReader{r: emptiness{}, packed: &ratioReader{n: packed}}
-		n, err := io.CopyBuffer(io.Discard, io.LimitReader(r, ratioFrom+1<<20), make([]byte, 1<<20))
-		if want != (err == nil) || n < ratioFrom || !want && !errors.Is(err, layout.ErrTooLarge) {
-			t.Errorf("%d bytes of %d: %v", n, packed, err)
-		}
 	}
 }

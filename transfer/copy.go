@@ -47,6 +47,11 @@ type Options struct {
 	// Link allows hard links between layouts where the file system cannot clone files.
 	// Neither side may be written to then; shale never does.
 	Link bool
+	// Limits bound what the layers of an image may become where they are uncompressed: to
+	// be compressed in another way, and for a docker-archive or out of one. Of an archive
+	// that is compressed as a whole, or comes through a pipe, all of it counts. Only Bytes
+	// and Ratio are looked at. The error is a [layer.LimitError].
+	Limits layer.Limits
 	// Parallel is how many blobs are copied at once. 0 means 6.
 	Parallel int
 	// Layout says how layouts are opened.

@@ -4,6 +4,7 @@ package transfer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,7 +31,8 @@ const (
 	maxDockerManifest = 8 << 20 // bytes of manifest.json
 	maxDockerImages   = 4096
 	maxDockerMade     = 32 << 20 // bytes of the manifests that are made for it
-	maxDockerLinks    = 8        // that lead from one to the next
+	maxDockerConfigs  = maxDocumentBytes
+	maxDockerLinks    = 8 // that lead from one to the next
 )
 
 // ErrNoDockerArchive means that a tar is not what "docker save" writes: there is no
@@ -64,16 +66,19 @@ type DockerImage struct {
 // dockerArchive is a docker-archive to read from.
 type dockerArchive struct {
 	loc     Location
+	opt     *Options
 	file    *archiveFile
+	kept    bool // open after Close, for another name in it
 	members map[string]tarfile.Member
 	images  []DockerImage
 
 	manifests map[digest.Digest][]byte // that were made here
 	made      int64                    // bytes of these
 	configs   map[digest.Digest]tarfile.Member
-	layers    map[digest.Digest]dockerLayer        // by diffID
-	archive   *layout.Archive                      // the same tar as a layout; nil if it is none
-	originals map[digest.Digest][]ispec.Descriptor // manifests in that layout, by their configs
+	read      int64                              // bytes of configs, each as often as images have it
+	layers    map[digest.Digest]dockerLayer      // by diffID
+	archive   *layout.Archive                    // the same tar as a layout; nil if it is none
+	originals map[digest.Digest]ispec.Descriptor // manifests in that layout, by imageKey
 }
 
 // dockerLayer is where a layer is.
@@ -83,25 +88,25 @@ type dockerLayer struct {
 	size        int64 // in bytes uncompressed
 }
 
-var _ Source = (*dockerArchive)(nil)
+var _ archiveSource = (*dockerArchive)(nil)
 
 // openDockerArchive opens the docker-archive that loc names: a file, which may be
-// compressed, a pipe, or "-" for standard input.
-func openDockerArchive(ctx context.Context, loc Location) (*dockerArchive, error) {
-	a, err := readDockerArchive(ctx, loc)
+// compressed, a pipe, or "-" for standard input. Of the options Limits and Layout count.
+func openDockerArchive(ctx context.Context, loc Location, opt *Options) (*dockerArchive, error) {
+	a, err := readDockerArchive(ctx, loc, opt)
 	if err != nil {
 		return nil, &Error{Op: "open", Ref: loc.String(), Err: err}
 	}
 	return a, nil
 }
 
-func readDockerArchive(ctx context.Context, loc Location) (*dockerArchive, error) {
-	f, err := openArchiveFile(ctx, loc.Path)
+func readDockerArchive(ctx context.Context, loc Location, opt *Options) (*dockerArchive, error) {
+	f, err := openArchiveFile(ctx, loc.Path, opt.Limits)
 	if err != nil {
 		return nil, err
 	}
 	a := &dockerArchive{
-		loc: loc, file: f,
+		loc: loc, opt: opt, file: f,
 		manifests: map[digest.Digest][]byte{}, configs: map[digest.Digest]tarfile.Member{}, layers: map[digest.Digest]dockerLayer{},
 	}
 	if err := a.load(ctx); err != nil {
@@ -119,7 +124,7 @@ func (a *dockerArchive) load(ctx context.Context) error {
 		}
 		return err
 	}
-	data, err := a.read(dockerManifestName, maxDockerManifest)
+	data, err := a.content(dockerManifestName, "", maxDockerManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		hint := ""
 		if _, ok := a.members[ispec.ImageLayoutFile]; ok {
@@ -195,13 +200,14 @@ func (a *dockerArchive) section(m tarfile.Member) *io.SectionReader {
 	return io.NewSectionReader(a.file, m.Offset, m.Size)
 }
 
-// read returns the content of a file of at most most bytes.
-func (a *dockerArchive) read(name string, most int64) ([]byte, error) {
+// content returns what is in a file of at most most bytes, which the limit of the name
+// says.
+func (a *dockerArchive) content(name string, by limit.Name, most int64) ([]byte, error) {
 	m, err := a.lookup(name)
 	if err != nil {
 		return nil, err
 	}
-	if err := limit.Check("", "bytes", m.Size, most); err != nil {
+	if err := limit.Check(by, "bytes", m.Size, most); err != nil {
 		return nil, errorf(layout.ErrTooLarge, "%s: %w", quote.Name(name), err)
 	}
 	data := make([]byte, m.Size)
@@ -217,48 +223,49 @@ var configName = regexp.MustCompile(`^(?:.*/)?([0-9a-f]{64})(?:\.json)?$`)
 // image makes sense of an entry of manifest.json.
 func (a *dockerArchive) image(ctx context.Context, e dockerEntry) (DockerImage, error) {
 	img := DockerImage{Names: e.RepoTags}
-	data, err := a.read(e.Config, layout.DefaultMaxDocument)
+	d, config, err := a.config(e)
 	if err != nil {
 		return img, err
 	}
-	id := digest.FromBytes(data)
-	if m := configName.FindStringSubmatch(e.Config); m != nil && m[1] != id.Encoded() {
-		return img, errorf(layout.ErrDigest, "the config %s has the digest %s", quote.Name(e.Config), id)
-	}
-	config, err := layout.ParseConfig(data)
-	if err != nil {
-		return img, fmt.Errorf("config %s: %w", quote.Name(e.Config), err)
-	}
-	if len(e.Layers) != len(config.RootFS.DiffIDs) {
-		return img, errorf(layout.ErrInvalid, "%d layers, and %d diffIDs in the config %s",
-			len(e.Layers), len(config.RootFS.DiffIDs), quote.Name(e.Config))
-	}
-	if a.configs[id], err = a.lookup(e.Config); err != nil {
-		return img, err
-	}
-	original, ok, err := a.original(ctx, id, e)
-	if err != nil {
-		return img, err
-	}
-	if ok {
+	if original, ok := a.originals[imageKey(d.Digest, e.Layers)]; ok {
 		img.Manifest = original
 		return img, nil
 	}
 	m := ispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2},
 		MediaType: ispec.MediaTypeImageManifest,
-		Config:    ispec.Descriptor{MediaType: ispec.MediaTypeImageConfig, Digest: id, Size: int64(len(data))},
-		Layers:    []ispec.Descriptor{},
+		Config:    d,
 	}
-	for i, diffID := range config.RootFS.DiffIDs {
-		l, err := a.layer(ctx, e.Layers[i], diffID)
-		if err != nil {
-			return img, fmt.Errorf("layer %s: %w", quote.Name(e.Layers[i]), err)
-		}
-		m.Layers = append(m.Layers, ispec.Descriptor{MediaType: ispec.MediaTypeImageLayer, Digest: diffID, Size: l.size})
+	if m.Layers, err = a.layersOf(ctx, e, config.RootFS.DiffIDs); err != nil {
+		return img, err
 	}
 	img.Manifest, err = a.addManifest(m)
 	return img, err
+}
+
+// config reads the config of an image.
+func (a *dockerArchive) config(e dockerEntry) (d ispec.Descriptor, config ispec.Image, err error) {
+	data, err := a.content(e.Config, limit.Document, cmp.Or(a.opt.Layout.MaxDocument, layout.DefaultMaxDocument))
+	if err != nil {
+		return d, config, err
+	}
+	// Many images may have the same config, which is read as often.
+	if a.read += int64(len(data)); a.read > maxDockerConfigs {
+		return d, config, errorf(layout.ErrTooLarge, "the configs of its images have more than %d bytes together", int64(maxDockerConfigs))
+	}
+	d = ispec.Descriptor{MediaType: ispec.MediaTypeImageConfig, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	if m := configName.FindStringSubmatch(e.Config); m != nil && m[1] != d.Digest.Encoded() {
+		return d, config, errorf(layout.ErrDigest, "the config %s has the digest %s", quote.Name(e.Config), d.Digest)
+	}
+	if config, err = layout.ParseConfig(data); err != nil {
+		return d, config, fmt.Errorf("config %s: %w", quote.Name(e.Config), err)
+	}
+	if len(e.Layers) != len(config.RootFS.DiffIDs) {
+		return d, config, errorf(layout.ErrInvalid, "%d layers, and %d diffIDs in the config %s",
+			len(e.Layers), len(config.RootFS.DiffIDs), quote.Name(e.Config))
+	}
+	a.configs[d.Digest], err = a.lookup(e.Config)
+	return d, config, err
 }
 
 // addManifest keeps a manifest that the archive itself does not have.
@@ -278,15 +285,37 @@ func (a *dockerArchive) addManifest(m ispec.Manifest) (ispec.Descriptor, error) 
 	return d, nil
 }
 
-// layer finds out where the layer of a diffID is. A plain one is not read: whoever
+// layersOf returns the layers of an image, uncompressed.
+func (a *dockerArchive) layersOf(ctx context.Context, e dockerEntry, diffIDs []digest.Digest) ([]ispec.Descriptor, error) {
+	members := make([]tarfile.Member, len(e.Layers))
+	packed := map[int64]int64{} // sizes by offsets: what is there twice counts once
+	var total int64
+	for i, name := range e.Layers {
+		m, err := a.lookup(name)
+		if err != nil {
+			return nil, fmt.Errorf("layer %s: %w", quote.Name(name), err)
+		}
+		members[i] = m
+		total += m.Size - packed[m.Offset]
+		packed[m.Offset] = m.Size
+	}
+	budget := a.opt.Limits.Budget(total)
+	layers := []ispec.Descriptor{}
+	for i, diffID := range diffIDs {
+		l, err := a.layer(ctx, members[i], diffID, budget)
+		if err != nil {
+			return nil, fmt.Errorf("layer %s: %w", quote.Name(e.Layers[i]), err)
+		}
+		layers = append(layers, ispec.Descriptor{MediaType: ispec.MediaTypeImageLayer, Digest: diffID, Size: l.size})
+	}
+	return layers, nil
+}
+
+// layer finds out what the layer of a diffID is. A plain one is not read: whoever
 // copies it compares the digest.
-func (a *dockerArchive) layer(ctx context.Context, name string, diffID digest.Digest) (dockerLayer, error) {
+func (a *dockerArchive) layer(ctx context.Context, m tarfile.Member, diffID digest.Digest, budget *layer.Budget) (dockerLayer, error) {
 	if err := checkDigest(ispec.Descriptor{Digest: diffID}); err != nil {
 		return dockerLayer{}, fmt.Errorf("diffID: %w", err)
-	}
-	m, err := a.lookup(name)
-	if err != nil {
-		return dockerLayer{}, err
 	}
 	if known, ok := a.layers[diffID]; ok {
 		return known, nil
@@ -301,7 +330,7 @@ func (a *dockerArchive) layer(ctx context.Context, name string, diffID digest.Di
 		return l, invalid(err)
 	}
 	if l.compression != layer.None {
-		if l.size, err = a.plainSize(ctx, l, diffID); err != nil {
+		if l.size, err = a.plainSize(ctx, l, diffID, budget); err != nil {
 			return l, err
 		}
 	}
@@ -310,18 +339,17 @@ func (a *dockerArchive) layer(ctx context.Context, name string, diffID digest.Di
 }
 
 // plainSize reads a compressed layer to learn how large it is, and checks its diffID.
-func (a *dockerArchive) plainSize(ctx context.Context, l dockerLayer, diffID digest.Digest) (int64, error) {
-	s, err := layer.NewStream(ctx, a.section(l.member), layer.StreamOptions{Compression: l.compression, DiffID: diffID})
+func (a *dockerArchive) plainSize(ctx context.Context, l dockerLayer, diffID digest.Digest, budget *layer.Budget) (int64, error) {
+	s, err := layer.NewStream(ctx, a.section(l.member), layer.StreamOptions{
+		Compression: l.compression, DiffID: diffID, Budget: budget,
+	})
 	if err != nil {
 		return 0, err
 	}
 	defer s.Close()
-	size, err := io.Copy(io.Discard, io.LimitReader(s, maxStaged+1))
+	size, err := io.Copy(io.Discard, s)
 	if err == nil {
 		err = s.Finish()
-	}
-	if err == nil {
-		err = limit.Check("", "bytes in a layer", size, maxStaged)
 	}
 	return size, err
 }

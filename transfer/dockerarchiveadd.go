@@ -19,14 +19,15 @@ type dockerArchiveWriter struct {
 	loc    Location
 	old    *dockerArchive // nil if there is none
 	spool  *spool
-	warn   func(string)
+	opt    *Options
 	images []DockerImage
 }
 
 // createDockerArchive opens the docker-archive at loc's path for writing: a file, which
-// need not be there, a pipe, or "-" for standard output. warn may be nil.
-func createDockerArchive(ctx context.Context, loc Location, warn func(string)) (*dockerArchiveWriter, error) {
-	w := &dockerArchiveWriter{loc: loc, warn: warn}
+// need not be there, a pipe, or "-" for standard output. Of the options Limits, Layout and
+// Warn count.
+func createDockerArchive(ctx context.Context, loc Location, opt *Options) (*dockerArchiveWriter, error) {
+	w := &dockerArchiveWriter{loc: loc, opt: opt}
 	err := w.openOld(ctx)
 	if err == nil {
 		w.spool, err = newSpool(loc.Path)
@@ -42,7 +43,7 @@ func (w *dockerArchiveWriter) openOld(ctx context.Context) error {
 	if err != nil || !exists {
 		return err
 	}
-	if w.old, err = readDockerArchive(ctx, w.loc); err != nil {
+	if w.old, err = readDockerArchive(ctx, w.loc, w.opt); err != nil {
 		return fmt.Errorf("there is something else already: %w", err)
 	}
 	w.images = w.old.images
@@ -70,7 +71,7 @@ func (w *dockerArchiveWriter) add(loc Location, d ispec.Descriptor) {
 }
 
 func (w *dockerArchiveWriter) flush(ctx context.Context) error {
-	s := dockerSaver{read: w.read, open: w.openBlob, warn: w.warn, tempDir: w.spool.dir}
+	s := dockerSaver{read: w.read, open: w.openBlob, limits: w.opt.Limits, warn: w.opt.Warn, tempDir: w.spool.dir}
 	return writeArchiveFile(ctx, w.loc.Path, func(out io.Writer) error { return s.save(ctx, out, w.images) })
 }
 

@@ -25,7 +25,7 @@ import (
 // error is layout.ErrNotFound if the archive lacks one of Options.Names.
 func LoadDockerArchive(ctx context.Context, path string, l *layout.Layout, opt DockerArchiveOptions) ([]DockerImage, error) {
 	loc := Location{Scheme: SchemeDockerArchive, Path: path}
-	a, err := openDockerArchive(ctx, loc)
+	a, err := openDockerArchive(ctx, loc, &Options{Limits: opt.Limits})
 	if err != nil {
 		return nil, err
 	}
@@ -34,8 +34,9 @@ func LoadDockerArchive(ctx context.Context, path string, l *layout.Layout, opt D
 	if err != nil {
 		return nil, &Error{Op: "load", Ref: loc.String(), Err: err}
 	}
+	loader := dockerLoader{dockerArchive: a, l: l, opt: opt, made: map[layerOf]ispec.Descriptor{}}
 	for i := range images {
-		if err := a.put(ctx, l, &images[i], opt); err != nil {
+		if err := loader.put(ctx, &images[i]); err != nil {
 			return nil, &Error{Op: "load", Ref: loc.String(), Err: fmt.Errorf("image %s: %w", images[i].name(i), err)}
 		}
 	}
@@ -75,30 +76,42 @@ func (img *DockerImage) has(name string) bool {
 	return slices.ContainsFunc(img.Names, func(n string) bool { return CanonicalName(n) == want })
 }
 
-// put writes an image into a layout, from the leaves up.
-func (a *dockerArchive) put(ctx context.Context, l *layout.Layout, img *DockerImage, opt DockerArchiveOptions) error {
+// dockerLoader puts the images of an archive into a layout.
+type dockerLoader struct {
+	*dockerArchive
+	l    *layout.Layout
+	opt  DockerArchiveOptions
+	made map[layerOf]ispec.Descriptor // the layers that were compressed
+}
+
+// layerOf is a blob that is the layer of a diffID.
+type layerOf struct{ blob, diffID digest.Digest }
+
+// put writes an image into the layout, from the leaves up.
+func (a *dockerLoader) put(ctx context.Context, img *DockerImage) error {
 	m, config, err := readImage(ctx, a.document, img.Manifest)
 	if err != nil {
 		return err
 	}
+	budget := a.opt.Limits.BudgetOf(m.Layers)
 	changed := false
 	for i, d := range m.Layers {
-		if opt.Compression == "" {
-			err = a.copyTo(ctx, l, d)
-		} else if m.Layers[i], err = a.compressTo(ctx, l, d, config.RootFS.DiffIDs[i], opt); m.Layers[i].Digest != d.Digest {
+		if a.opt.Compression == "" {
+			err = a.copy(ctx, d)
+		} else if m.Layers[i], err = a.compress(ctx, d, config.RootFS.DiffIDs[i], budget); m.Layers[i].Digest != d.Digest {
 			changed = true
 		}
 		if err != nil {
 			return fmt.Errorf("layer %s: %w", d.Digest, err)
 		}
 	}
-	if err := a.copyTo(ctx, l, m.Config); err != nil {
+	if err := a.copy(ctx, m.Config); err != nil {
 		return err
 	}
 	if !changed {
-		return a.copyTo(ctx, l, img.Manifest)
+		return a.copy(ctx, img.Manifest)
 	}
-	img.Manifest.Digest, img.Manifest.Size, err = l.PutJSON(ctx, m)
+	img.Manifest.Digest, img.Manifest.Size, err = a.l.PutJSON(ctx, m)
 	return err
 }
 
@@ -123,45 +136,57 @@ func (a *dockerArchive) document(ctx context.Context, d ispec.Descriptor) ([]byt
 	return a.archive.ReadBlob(ctx, d)
 }
 
-// copyTo puts a blob into a layout.
-func (a *dockerArchive) copyTo(ctx context.Context, l *layout.Layout, d ispec.Descriptor) error {
-	if err := l.Hold(ctx, d); err != nil {
+// copy puts a blob into the layout.
+func (a *dockerLoader) copy(ctx context.Context, d ispec.Descriptor) error {
+	if err := a.l.Hold(ctx, d); err != nil {
 		return err
 	}
-	if ok, err := l.HasBlob(ctx, d); err != nil || ok {
+	if ok, err := a.l.HasBlob(ctx, d); err != nil || ok {
 		return err
 	}
 	r, err := a.Open(ctx, d, 0)
 	if err != nil {
 		return err
 	}
-	err = l.PutVerified(ctx, d, r)
+	err = a.l.PutVerified(ctx, d, r)
 	return both(err, r.Close())
 }
 
-// compressTo puts a layer into a layout in the given compression.
-func (a *dockerArchive) compressTo(
-	ctx context.Context, l *layout.Layout, d ispec.Descriptor, diffID digest.Digest, opt DockerArchiveOptions,
-) (ispec.Descriptor, error) {
+// compress puts a layer into the layout in the compression that is asked for, once.
+func (a *dockerLoader) compress(ctx context.Context, d ispec.Descriptor, diffID digest.Digest, budget *layer.Budget) (ispec.Descriptor, error) {
 	base, have, err := layer.SplitMediaType(d.MediaType)
 	if err != nil {
 		return d, err
 	}
-	if have == opt.Compression {
-		return d, a.copyTo(ctx, l, d)
+	if have == a.opt.Compression {
+		return d, a.copy(ctx, d)
 	}
+	made, ok := a.made[layerOf{d.Digest, diffID}]
+	if !ok {
+		if made, err = a.recompress(ctx, d, layer.StreamOptions{
+			Compression: have, DiffID: diffID, Budget: budget, Warn: a.opt.Warn,
+		}); err != nil {
+			return d, err
+		}
+		a.made[layerOf{d.Digest, diffID}] = made
+	}
+	made.MediaType = layer.JoinMediaType(base, a.opt.Compression)
+	return made, nil
+}
+
+func (a *dockerLoader) recompress(ctx context.Context, d ispec.Descriptor, opt layer.StreamOptions) (ispec.Descriptor, error) {
 	blob, err := a.Open(ctx, d, 0)
 	if err != nil {
 		return d, err
 	}
 	defer blob.Close() //nolint:errcheck // its content is checked by the diffID
-	stream, err := layer.NewStream(ctx, blob, layer.StreamOptions{Compression: have, DiffID: diffID, Warn: opt.Warn})
+	stream, err := layer.NewStream(ctx, blob, opt)
 	if err != nil {
 		return d, err
 	}
 	defer stream.Close()
-	made, err := mutate.PutLayer(ctx, l, mutate.PutLayerOptions{
-		Compression: opt.Compression,
+	made, err := mutate.PutLayer(ctx, a.l, mutate.PutLayerOptions{
+		Compression: a.opt.Compression,
 		Write: func(w io.Writer) error {
 			if _, err := io.Copy(w, stream); err != nil {
 				return err
@@ -169,6 +194,5 @@ func (a *dockerArchive) compressTo(
 			return stream.Finish()
 		},
 	})
-	made.Descriptor.MediaType = layer.JoinMediaType(base, opt.Compression)
 	return made.Descriptor, err
 }

@@ -4,8 +4,8 @@ package transfer
 
 import (
 	"context"
+	"fmt"
 	"path"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -19,7 +19,7 @@ func (a *dockerArchive) findOriginals(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	if a.archive, err = layout.ReadArchive(ctx, a.loc.Path, a.file, nil); err != nil {
+	if a.archive, err = layout.ReadArchive(ctx, a.loc.Path, a.file, &a.opt.Layout); err != nil {
 		a.archive = nil // it has links: then it is none
 		return nil      //nolint:nilerr // and manifest.json says all there is to know
 	}
@@ -27,7 +27,7 @@ func (a *dockerArchive) findOriginals(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.originals = map[digest.Digest][]ispec.Descriptor{}
+	a.originals = map[digest.Digest]ispec.Descriptor{}
 	var manifests []ispec.Descriptor
 	g := graph{read: a.archive.ReadBlob, has: a.archive.HasBlob, visit: func(d ispec.Descriptor) {
 		if layout.IsManifest(d.MediaType) {
@@ -44,7 +44,10 @@ func (a *dockerArchive) findOriginals(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		a.originals[m.Config.Digest] = append(a.originals[m.Config.Digest], d)
+		key := imageKey(m.Config.Digest, blobNames(m.Layers))
+		if _, ok := a.originals[key]; !ok {
+			a.originals[key] = ispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: d.Platform}
+		}
 	}
 	return nil
 }
@@ -57,20 +60,23 @@ func (a *dockerArchive) manifest(ctx context.Context, d ispec.Descriptor) (ispec
 	return layout.ParseManifest(data, d.MediaType)
 }
 
-// original returns the manifest that the image had where the archive was made, if it
-// is there and is of the same config and the same layers.
-func (a *dockerArchive) original(ctx context.Context, config digest.Digest, e dockerEntry) (ispec.Descriptor, bool, error) {
-	for _, d := range a.originals[config] {
-		m, err := a.manifest(ctx, d)
-		if err != nil {
-			return d, false, err
-		}
-		same := slices.EqualFunc(m.Layers, e.Layers, func(l ispec.Descriptor, name string) bool {
-			return path.Clean(name) == path.Join(ispec.ImageBlobsDir, l.Digest.Algorithm().String(), l.Digest.Encoded())
-		})
-		if same {
-			return ispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: d.Platform}, true, nil
-		}
+// blobNames returns what the blobs are called in an archive that is a layout.
+func blobNames(blobs []ispec.Descriptor) []string {
+	names := make([]string, len(blobs))
+	for i, d := range blobs {
+		names[i] = path.Join(ispec.ImageBlobsDir, d.Digest.Algorithm().String(), d.Digest.Encoded())
 	}
-	return ispec.Descriptor{}, false, nil
+	return names
+}
+
+// imageKey is one and the same for images that have the same config and the same files as
+// layers: an entry of manifest.json finds the manifest that the image had where the
+// archive was made. Thousands of either may be alike, and are not compared one by one.
+func imageKey(config digest.Digest, layers []string) digest.Digest {
+	key := digest.Canonical.Digester()
+	fmt.Fprintln(key.Hash(), config) //nolint:errcheck // a hash takes everything
+	for _, name := range layers {
+		fmt.Fprintf(key.Hash(), "%q\n", path.Clean(name)) //nolint:errcheck // likewise
+	}
+	return key.Digest()
 }

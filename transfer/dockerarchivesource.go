@@ -128,7 +128,11 @@ func (a *dockerArchive) has(ctx context.Context, d ispec.Descriptor) bool {
 
 // decompress opens a compressed layer.
 func (a *dockerArchive) decompress(ctx context.Context, l dockerLayer, diffID digest.Digest, offset int64) (io.ReadCloser, error) {
-	s, err := layer.NewStream(ctx, a.section(l.member), layer.StreamOptions{Compression: l.compression, DiffID: diffID})
+	// It is as large as it was found to be, or is not what it was any more.
+	budget := layer.Limits{Bytes: l.size, Ratio: layer.Unlimited}.Budget(0)
+	s, err := layer.NewStream(ctx, a.section(l.member), layer.StreamOptions{
+		Compression: l.compression, DiffID: diffID, Budget: budget,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -148,4 +152,13 @@ func (s streamCloser) Close() error {
 }
 
 // Close implements [Source].
-func (a *dockerArchive) Close() error { return a.file.Close() }
+func (a *dockerArchive) Close() error {
+	if a.kept {
+		return nil
+	}
+	return a.file.Close()
+}
+
+func (a *dockerArchive) at(loc Location) { a.loc, a.kept = loc, true }
+
+func (a *dockerArchive) shut() { _ = a.file.Close() } // it was only read from

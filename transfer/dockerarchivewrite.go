@@ -15,7 +15,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/shale-oci/shale/internal/limit"
 	"github.com/shale-oci/shale/internal/quote"
 	"github.com/shale-oci/shale/internal/tarfile"
 	"github.com/shale-oci/shale/layer"
@@ -35,6 +34,9 @@ type DockerArchiveOptions struct {
 	// before they are written to an archive. Nobody else sees the files. If empty, that
 	// of [os.TempDir].
 	TempDir string
+	// Limits bound what the layers of an image may become where they are uncompressed, as
+	// Options.Limits do.
+	Limits layer.Limits
 	// Warn receives what looks wrong but is no error. May be nil.
 	Warn func(msg string)
 }
@@ -46,7 +48,7 @@ type DockerArchiveOptions struct {
 // what is not an image of one platform.
 func SaveDockerArchive(ctx context.Context, w io.Writer, l *layout.Layout, images []DockerImage, opt DockerArchiveOptions) error {
 	s := &dockerSaver{
-		read: l.ReadBlob, warn: opt.Warn, tempDir: cmp.Or(opt.TempDir, os.TempDir()),
+		read: l.ReadBlob, limits: opt.Limits, warn: opt.Warn, tempDir: cmp.Or(opt.TempDir, os.TempDir()),
 		open: func(ctx context.Context, d ispec.Descriptor) (io.ReadCloser, error) { return l.OpenBlob(ctx, d) },
 	}
 	if err := s.save(ctx, w, images); err != nil {
@@ -59,7 +61,9 @@ func SaveDockerArchive(ctx context.Context, w io.Writer, l *layout.Layout, image
 type dockerSaver struct {
 	read func(ctx context.Context, d ispec.Descriptor) ([]byte, error)
 	open func(ctx context.Context, d ispec.Descriptor) (io.ReadCloser, error) // verified by its end
-	warn func(string)
+	// limits are for each image.
+	limits layer.Limits
+	warn   func(string)
 	// tempDir is where layers are decompressed, one after the other.
 	tempDir string
 
@@ -73,6 +77,7 @@ type plannedLayer struct {
 	desc        ispec.Descriptor
 	compression layer.Compression
 	diffID      digest.Digest
+	budget      *layer.Budget // of the first image that has it
 }
 
 func (s *dockerSaver) save(ctx context.Context, w io.Writer, images []DockerImage) error {
@@ -114,6 +119,7 @@ func (s *dockerSaver) plan(ctx context.Context, img DockerImage) error {
 		return err
 	}
 	e := dockerEntry{Config: m.Config.Digest.Encoded() + ".json", RepoTags: slices.Clone(img.Names), Layers: []string{}}
+	budget := s.limits.BudgetOf(m.Layers)
 	for i, l := range m.Layers {
 		_, c, err := layer.SplitMediaType(l.MediaType)
 		if err != nil {
@@ -125,7 +131,7 @@ func (s *dockerSaver) plan(ctx context.Context, img DockerImage) error {
 		}
 		name := diffID.Encoded() + ".tar"
 		if _, ok := s.layers[name]; !ok {
-			s.layers[name] = plannedLayer{l, c, diffID}
+			s.layers[name] = plannedLayer{l, c, diffID, budget}
 		}
 		e.Layers = append(e.Layers, name)
 	}
@@ -174,7 +180,9 @@ func (s *dockerSaver) layer(ctx context.Context, tw *tarfile.Writer, name string
 		return err
 	}
 	defer blob.Close() //nolint:errcheck // it is read to its end, which checks it
-	stream, err := layer.NewStream(ctx, blob, layer.StreamOptions{Compression: p.compression, DiffID: p.diffID, Warn: s.warn})
+	stream, err := layer.NewStream(ctx, blob, layer.StreamOptions{
+		Compression: p.compression, DiffID: p.diffID, Budget: p.budget, Warn: s.warn,
+	})
 	if err != nil {
 		return err
 	}
@@ -191,10 +199,7 @@ func (s *dockerSaver) layer(ctx context.Context, tw *tarfile.Writer, name string
 		return err
 	}
 	defer temp.Close() //nolint:errcheck // it was written to be read once
-	size, err := io.Copy(temp, io.LimitReader(contextReader{ctx, stream}, maxStaged+1))
-	if err == nil {
-		err = limit.Check("", "bytes in a layer", size, maxStaged)
-	}
+	size, err := io.Copy(temp, contextReader{ctx, stream})
 	if err == nil {
 		err = stream.Finish()
 	}

@@ -21,31 +21,32 @@ import (
 type ociArchive struct {
 	loc     Location
 	file    *archiveFile
+	kept    bool // open after Close, for another name in it
 	archive *layout.Archive
 	index   ispec.Index
 
 	subjects map[digest.Digest][]ispec.Descriptor // what refers to what; nil until somebody asks
 }
 
-var _ Source = (*ociArchive)(nil)
+var _ archiveSource = (*ociArchive)(nil)
 
 // openOCIArchive opens the oci-archive that loc names: a file, which may be compressed,
-// a pipe, or "-" for standard input.
-func openOCIArchive(ctx context.Context, loc Location) (*ociArchive, error) {
-	a, err := readOCIArchive(ctx, loc)
+// a pipe, or "-" for standard input. Of the options Limits and Layout count.
+func openOCIArchive(ctx context.Context, loc Location, opt *Options) (*ociArchive, error) {
+	a, err := readOCIArchive(ctx, loc, opt)
 	if err != nil {
 		return nil, &Error{Op: "open", Ref: loc.String(), Err: err}
 	}
 	return a, nil
 }
 
-func readOCIArchive(ctx context.Context, loc Location) (*ociArchive, error) {
-	f, err := openArchiveFile(ctx, loc.Path)
+func readOCIArchive(ctx context.Context, loc Location, opt *Options) (*ociArchive, error) {
+	f, err := openArchiveFile(ctx, loc.Path, opt.Limits)
 	if err != nil {
 		return nil, err
 	}
 	a := &ociArchive{loc: loc, file: f}
-	if a.archive, err = layout.ReadArchive(ctx, loc.Path, f, nil); err == nil {
+	if a.archive, err = layout.ReadArchive(ctx, loc.Path, f, &opt.Layout); err == nil {
 		a.index, err = a.archive.Index(ctx)
 		if errors.Is(err, layout.ErrNotFound) {
 			if _, derr := a.archive.ReadFile(dockerManifestName, maxDockerManifest); derr == nil {
@@ -166,4 +167,13 @@ func sectionAt(ctx context.Context, r *io.SectionReader, offset int64) (io.ReadC
 }
 
 // Close implements [Source].
-func (a *ociArchive) Close() error { return a.file.Close() }
+func (a *ociArchive) Close() error {
+	if a.kept {
+		return nil
+	}
+	return a.file.Close()
+}
+
+func (a *ociArchive) at(loc Location) { a.loc, a.kept = loc, true }
+
+func (a *ociArchive) shut() { _ = a.file.Close() } // it was only read from

@@ -70,23 +70,24 @@ type ociArchiveWriter struct {
 }
 
 // createOCIArchive opens the oci-archive at loc's path for writing: a file, which need
-// not be there, a pipe, or "-" for standard output.
-func createOCIArchive(ctx context.Context, loc Location) (*ociArchiveWriter, error) {
+// not be there, a pipe, or "-" for standard output. The options are for reading one that is
+// there.
+func createOCIArchive(ctx context.Context, loc Location, opt *Options) (*ociArchiveWriter, error) {
 	w := &ociArchiveWriter{loc: loc}
-	err := w.open(ctx)
+	err := w.open(ctx, opt)
 	if err != nil {
 		return nil, &Error{Op: "open", Ref: loc.String(), Err: both(err, w.Close())}
 	}
 	return w, nil
 }
 
-func (w *ociArchiveWriter) open(ctx context.Context) error {
+func (w *ociArchiveWriter) open(ctx context.Context, opt *Options) error {
 	exists, err := isRegular(w.loc.Path)
 	if err != nil {
 		return err
 	}
 	if exists {
-		if w.old, err = readOCIArchive(ctx, w.loc); err != nil {
+		if w.old, err = readOCIArchive(ctx, w.loc, opt); err != nil {
 			return fmt.Errorf("there is something else already: %w", err)
 		}
 		w.entries = slices.Clone(w.old.index.Manifests)

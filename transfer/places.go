@@ -22,6 +22,9 @@ type places struct {
 	opt   *Options
 	web   *web
 	repos map[string]*repository
+	// archives are those that are read, by where they are. Each is opened once, however
+	// many names are copied out of it: it may come through a pipe, or take long to read.
+	archives map[Location]archiveSource
 	// archive is the archive that is written; nil if there is none.
 	archive archiveWriter
 	// written are the locations that were written to, and where from.
@@ -50,10 +53,18 @@ func newPlaces(opt *Options, locs ...Location) (*places, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &places{opt: opt, web: w, repos: map[string]*repository{}, written: map[Location]Location{}}, nil
+	return &places{
+		opt: opt, web: w, repos: map[string]*repository{},
+		archives: map[Location]archiveSource{}, written: map[Location]Location{},
+	}, nil
 }
 
-func (p *places) close() { p.web.close() }
+func (p *places) close() {
+	p.web.close()
+	for _, a := range p.archives {
+		a.shut()
+	}
+}
 
 // discard gives up what was only needed on the way.
 func (p *places) discard() error {
@@ -92,10 +103,8 @@ func (p *places) source(ctx context.Context, loc Location) (Source, error) {
 			return nil, err
 		}
 		return &registrySource{repository: r}, nil
-	case SchemeOCIArchive:
-		return openOCIArchive(ctx, loc)
-	case SchemeDockerArchive:
-		return openDockerArchive(ctx, loc)
+	case SchemeOCIArchive, SchemeDockerArchive:
+		return p.archiveSource(ctx, loc)
 	case SchemeLayout:
 		l, err := p.openLayout(ctx, loc.Path)
 		if err != nil {
@@ -104,6 +113,35 @@ func (p *places) source(ctx context.Context, loc Location) (Source, error) {
 		return &layoutSource{l: l, loc: loc, own: true}, nil
 	}
 	return nil, errorf(ErrUnsupported, "there is no place of the kind %s", loc.Scheme)
+}
+
+// archiveSource is an archive that is read.
+type archiveSource interface {
+	Source
+	// at makes loc what Resolve resolves. From then on Close leaves the archive open.
+	at(loc Location)
+	shut()
+}
+
+// archiveSource opens an archive for reading, or takes the one that is open. The names in
+// it are copied one after the other.
+func (p *places) archiveSource(ctx context.Context, loc Location) (Source, error) {
+	key := Location{Scheme: loc.Scheme, Path: loc.Path}
+	a, ok := p.archives[key]
+	if !ok {
+		var err error
+		if loc.Scheme == SchemeOCIArchive {
+			a, err = openOCIArchive(ctx, loc, p.opt)
+		} else {
+			a, err = openDockerArchive(ctx, loc, p.opt)
+		}
+		if err != nil {
+			return nil, err
+		}
+		p.archives[key] = a
+	}
+	a.at(loc)
+	return a, nil
 }
 
 // destination opens a location for writing what comes from a source.
@@ -241,7 +279,7 @@ func (p *places) openArchive(ctx context.Context, loc Location) error {
 	case p.archive != nil:
 		return nil
 	case loc.Scheme == SchemeOCIArchive:
-		w, err := createOCIArchive(ctx, loc)
+		w, err := createOCIArchive(ctx, loc, p.opt)
 		if err != nil {
 			return err
 		}
@@ -250,7 +288,7 @@ func (p *places) openArchive(ctx context.Context, loc Location) error {
 	case loc.Digest != "":
 		return errorf(ErrUnsupported, "a docker-archive has names, and no digests")
 	}
-	w, err := createDockerArchive(ctx, loc, p.opt.Warn)
+	w, err := createDockerArchive(ctx, loc, p.opt)
 	if err != nil {
 		return err
 	}
