@@ -168,6 +168,7 @@ func (w *isulaWriter) image(ctx context.Context, img *imagePlan, name, prefix st
 	}
 	s := img.stacks[0]
 	ids := layerIDs(s.config.RootFS.DiffIDs)
+	budget := w.opt.Limits.BudgetOf(s.manifest.Layers)
 	var entry isulaImage
 	start := 0
 	for i, tier := range w.out.slices {
@@ -179,7 +180,7 @@ func (w *isulaWriter) image(ctx context.Context, img *imagePlan, name, prefix st
 		file, ok := w.tiers[c]
 		if !ok {
 			var err error
-			a := isulaArchive{ids: ids, start: c.start, layers: c.layers, diffIDs: s.config.RootFS.DiffIDs}
+			a := isulaArchive{ids: ids, start: c.start, layers: c.layers, diffIDs: s.config.RootFS.DiffIDs, budget: budget}
 			if file, err = w.file(ctx, prefix+"_"+kind+"_image.tar.gz", a.write); err != nil {
 				return entry, fmt.Errorf("tier %s: %w", c.tier.name, err)
 			}
@@ -193,7 +194,7 @@ func (w *isulaWriter) image(ctx context.Context, img *imagePlan, name, prefix st
 		}
 		start = s.ends[i]
 	}
-	top := isulaArchive{ids: ids, start: start, diffIDs: s.config.RootFS.DiffIDs, name: name, stack: s}
+	top := isulaArchive{ids: ids, start: start, diffIDs: s.config.RootFS.DiffIDs, budget: budget, name: name, stack: s}
 	for _, l := range s.manifest.Layers[start:] {
 		top.layers = append(top.layers, located{desc: l, from: s.from})
 	}
@@ -267,6 +268,7 @@ type isulaArchive struct {
 	start   int      // the first that is in the file
 	layers  []located
 	diffIDs []digest.Digest // of all layers
+	budget  *layer.Budget   // for all layers that no other image has written
 	name    string          // of the image
 	stack   *stack          // nil but for an app
 }
@@ -326,13 +328,15 @@ func (a *isulaArchive) layer(ctx context.Context, w *isulaWriter, tw *tarfile.Wr
 	if err := tw.File(id+"/json", doc); err != nil {
 		return err
 	}
-	return w.plainLayer(ctx, tw, id+"/layer.tar", l, a.diffIDs[n])
+	return w.plainLayer(ctx, tw, id+"/layer.tar", l, layer.StreamOptions{
+		DiffID: a.diffIDs[n], Budget: a.budget, Warn: w.opt.Warn,
+	})
 }
 
 // plainLayer writes a layer as a plain tar. A tar needs to know the size of a member
 // first, which only a temporary file tells.
-func (w *isulaWriter) plainLayer(ctx context.Context, tw *tarfile.Writer, name string, l located, diffID digest.Digest) (err error) {
-	_, compression, err := layer.SplitMediaType(l.desc.MediaType)
+func (w *isulaWriter) plainLayer(ctx context.Context, tw *tarfile.Writer, name string, l located, opt layer.StreamOptions) (err error) {
+	_, opt.Compression, err = layer.SplitMediaType(l.desc.MediaType)
 	if err != nil {
 		return err
 	}
@@ -341,9 +345,7 @@ func (w *isulaWriter) plainLayer(ctx context.Context, tw *tarfile.Writer, name s
 		return err
 	}
 	defer blob.Close() //nolint:errcheck // it is read to its end, which checks it
-	stream, err := layer.NewStream(ctx, &reporting{blob, w.report}, layer.StreamOptions{
-		Compression: compression, DiffID: diffID, Warn: w.opt.Warn,
-	})
+	stream, err := layer.NewStream(ctx, &reporting{blob, w.report}, opt)
 	if err != nil {
 		return err
 	}

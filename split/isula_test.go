@@ -189,6 +189,50 @@ func TestIsulaRoundTrip(t *testing.T) {
 	}
 }
 
+// TestIsulaLimits: an image keeps to the limits where it is uncompressed, all of its layers
+// together.
+func TestIsulaLimits(t *testing.T) {
+	const size = 1 << 20
+	dir := filepath.Join(t.TempDir(), "L")
+	layers := [][]byte{make([]byte, size), make([]byte, size+512), make([]byte, size+1024)}
+	write(t, dir, "base", ocitest.Image{Layers: layers[:1]})
+	write(t, dir, "app", ocitest.Image{Layers: layers}, "gzip", "zstd", "none")
+	l := openLayout(t, dir)
+	opt := Options{Images: []Image{{l, "app"}}, Tiers: []Tier{{"base", Image{l, "base"}}}, Format: FormatIsula}
+	path := splitTo(t, opt)
+	for limit, want := range map[int64]bool{3 * size: false, 3*size + 1536: true, layer.Unlimited: true} {
+		opt.Limits = layer.Limits{Bytes: limit}
+		_, err := Split(t.Context(), out(t), opt)
+		var over *layer.LimitError
+		if want != (err == nil) || !want && (!errors.As(err, &over) || over.Limit != limit) {
+			t.Errorf("split with %d: %v", limit, err)
+		}
+	}
+	// There is a little more in the files than layers.
+	for limit, want := range map[int64]bool{3 * size: false, 3*size + 100_000: true, layer.Unlimited: true} {
+		_, err := Join(t.Context(), newLayout(t), JoinOptions{From: path, Limits: layer.Limits{Bytes: limit}})
+		var over *layer.LimitError
+		if want != (err == nil) || !want && (!errors.As(err, &over) || over.Limit != limit || errors.Is(err, ErrDamaged)) {
+			t.Errorf("join with %d: %v", limit, err)
+		}
+	}
+}
+
+// TestIsulaDocuments: documents that compress well do not fill the memory.
+func TestIsulaDocuments(t *testing.T) {
+	dir := isulaSample(t, false)
+	var members []member
+	doc := bytes.Repeat([]byte(" "), maxIsulaDocument)
+	for i := range 17 {
+		name := digest.FromString(string(rune('a'+i))).Encoded() + ".json"
+		members = append(members, member{tar.Header{Typeflag: tar.TypeReg, Name: name}, doc})
+	}
+	sum := archiveOf(t, dir, "app1_v1_base_image.tar.gz", members)
+	rewrite(t, dir, func(img map[string]any) { img["baseHash"] = sum })
+	_, err := joinFrom(t.Context(), newLayout(t), dir)
+	oneLine(t, err, "more than 134217728 bytes together")
+}
+
 // skopeoReads has skopeo read the archive that the files make together.
 func skopeoReads(t *testing.T, path string) {
 	t.Helper()

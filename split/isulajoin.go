@@ -34,7 +34,8 @@ import (
 const (
 	maxIsulaManifest = 64 << 20 // bytes
 	maxIsulaDocument = layout.DefaultMaxDocument
-	maxIsulaLayers   = 4096 // of an image
+	maxIsulaMemory   = 128 << 20 // bytes of all documents together
+	maxIsulaLayers   = 4096      // of an image
 )
 
 var (
@@ -115,6 +116,7 @@ type isulaReader struct {
 	archives map[string]*isulaContent            // by the name of the file
 	wanted   map[string]map[string]digest.Digest // the diffIDs of layers, by file and by directory
 	have     map[digest.Digest]int64             // the sizes of layers that are in the layout now
+	memory   int64                               // how many more bytes of documents there may be
 }
 
 // isulaContent is what is in one archive, but for its layers.
@@ -122,6 +124,7 @@ type isulaContent struct {
 	hash      string
 	documents map[string][]byte
 	layers    map[string]string // the directory of each layer, and where its content is
+	memory    *int64            // the reader's
 }
 
 // joinIsula joins what isula-build, or Split, has written.
@@ -144,6 +147,7 @@ func (j *joiner) joinIsula(ctx context.Context) error {
 	r := &isulaReader{
 		joiner: j, dir: j.opt.From, archives: map[string]*isulaContent{},
 		wanted: map[string]map[string]digest.Digest{}, have: map[digest.Digest]int64{},
+		memory: maxIsulaMemory,
 	}
 	var plans []*isulaPlan
 	for _, name := range names {
@@ -208,8 +212,9 @@ type isulaPlan struct {
 // plan reads the documents of an image and notes down its layers.
 func (r *isulaReader) plan(ctx context.Context, img *isulaImage) (*isulaPlan, error) {
 	parts := img.parts()
+	budget := r.opt.Limits.Budget(0)
 	for _, p := range parts {
-		if err := r.open(ctx, p); err != nil {
+		if err := r.open(ctx, p, budget); err != nil {
 			return nil, err
 		}
 	}
@@ -219,11 +224,15 @@ func (r *isulaReader) plan(ctx context.Context, img *isulaImage) (*isulaPlan, er
 		return nil, fmt.Errorf("%s: %w", quote.Name(img.App), err)
 	}
 	plan := &isulaPlan{config: app.documents[m.Config]}
-	var config ispec.Image
+	// Any number of images may have the same one.
+	if r.memory -= int64(len(plan.config)); r.memory < 0 {
+		return nil, errTooManyDocuments
+	}
 	if got := digest.FromBytes(plan.config).Encoded() + ".json"; got != m.Config {
 		return nil, errorf(ErrDamaged, "%s: %s does not have the checksum that is its name", quote.Name(img.App), m.Config)
 	}
-	if err := json.Unmarshal(plan.config, &config); err != nil {
+	config, err := layout.ParseConfig(plan.config)
+	if err != nil {
 		return nil, errorf(ErrInvalid, "%s: read %s: %w", quote.Name(img.App), m.Config, err)
 	}
 	plan.diffIDs = config.RootFS.DiffIDs
@@ -288,7 +297,7 @@ func (r *isulaReader) find(parts []isulaPart, owner isulaPart, id string) (file,
 }
 
 // open checks an archive's checksum and reads what is in it besides layers.
-func (r *isulaReader) open(ctx context.Context, p isulaPart) error {
+func (r *isulaReader) open(ctx context.Context, p isulaPart, budget *layer.Budget) error {
 	if known := r.archives[p.file]; known != nil {
 		if known.hash != p.hash {
 			return errorf(ErrInvalid, "%s has two checksums in %s", quote.Name(p.file), isulaManifest)
@@ -314,8 +323,8 @@ func (r *isulaReader) open(ctx context.Context, p isulaPart) error {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	c := &isulaContent{hash: p.hash, documents: map[string][]byte{}, layers: map[string]string{}}
-	if err := eachMember(ctx, f, c.add); err != nil {
+	c := &isulaContent{hash: p.hash, documents: map[string][]byte{}, layers: map[string]string{}, memory: &r.memory}
+	if err := eachMember(ctx, f, budget, c.add); err != nil {
 		return fmt.Errorf("%s: %w", quote.Name(p.file), err)
 	}
 	r.archives[p.file] = c
@@ -323,11 +332,15 @@ func (r *isulaReader) open(ctx context.Context, p isulaPart) error {
 }
 
 // eachMember calls fn for the members of a compressed tar.
-func eachMember(ctx context.Context, r io.Reader, fn func(h *tar.Header, name string, r io.Reader) error) error {
-	zr, err := layer.NewReader(bufio.NewReaderSize(contextReader{ctx, r}, 256<<10), layer.Gzip, nil)
+func eachMember(
+	ctx context.Context, r io.Reader, budget *layer.Budget, fn func(h *tar.Header, name string, r io.Reader) error,
+) error {
+	packed := budget.CountCompressed(contextReader{ctx, r})
+	zr, err := layer.NewReader(bufio.NewReaderSize(packed, 256<<10), layer.Gzip, nil)
 	if err != nil {
 		return err
 	}
+	zr = budget.Count(zr)
 	defer zr.Close() //nolint:errcheck // it was only read from
 	tr := tar.NewReader(zr)
 	for n := 0; ; n++ {
@@ -336,7 +349,7 @@ func eachMember(ctx context.Context, r io.Reader, fn func(h *tar.Header, name st
 			return nil
 		}
 		if err != nil {
-			return errorf(ErrDamaged, "%w", err)
+			return damaged(err)
 		}
 		if n > 4*maxIsulaLayers {
 			return errorf(ErrInvalid, "it has too many members")
@@ -349,6 +362,15 @@ func eachMember(ctx context.Context, r io.Reader, fn func(h *tar.Header, name st
 			return err
 		}
 	}
+}
+
+// damaged says of an archive that cannot be read that it is damaged, unless it is too large.
+func damaged(err error) error {
+	var over *layer.LimitError
+	if errors.As(err, &over) {
+		return err
+	}
+	return errorf(ErrDamaged, "%w", err)
 }
 
 // add looks at one member: what cannot be in such an archive is refused.
@@ -379,13 +401,18 @@ func (c *isulaContent) add(h *tar.Header, name string, r io.Reader) error {
 	if _, twice := c.documents[name]; twice {
 		return refuse("it is there twice")
 	}
+	if *c.memory -= h.Size; *c.memory < 0 {
+		return errTooManyDocuments
+	}
 	data, err := io.ReadAll(r)
 	if err != nil {
-		return errorf(ErrDamaged, "entry %s: %w", quote.Name(h.Name), err)
+		return fmt.Errorf("entry %s: %w", quote.Name(h.Name), damaged(err))
 	}
 	c.documents[name] = data
 	return nil
 }
+
+var errTooManyDocuments = errorf(ErrInvalid, "the documents have more than %d bytes together", int64(maxIsulaMemory))
 
 // addLayer notes down where the content of a layer is.
 func (c *isulaContent) addLayer(h *tar.Header, id string) error {
@@ -444,7 +471,8 @@ func (r *isulaReader) layers(ctx context.Context, file string) error {
 		return cause(err)
 	}
 	defer f.Close() //nolint:errcheck // it was only read from
-	return eachMember(ctx, f, func(h *tar.Header, name string, body io.Reader) error {
+	// That the file was within the limits of an image is known, if it is the same.
+	return eachMember(ctx, f, r.opt.Limits.Budget(0), func(h *tar.Header, name string, body io.Reader) error {
 		m := layerPath.FindStringSubmatch(name)
 		if m == nil || h.Typeflag != tar.TypeReg {
 			return nil

@@ -36,6 +36,10 @@ type JoinOptions struct {
 	Force bool
 	// Link allows hard links where the file system cannot clone files.
 	Link bool
+	// Limits bound what the files of an image may become where they are uncompressed,
+	// which those of isula-build are. Only Bytes and Ratio are looked at. The error is a
+	// [layer.LimitError].
+	Limits layer.Limits
 	// Warn receives what is worth knowing, as sentences without a final stop. May be
 	// nil.
 	Warn func(msg string)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/shale-oci/shale/internal/progress"
 	"github.com/shale-oci/shale/internal/quote"
+	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/layout"
 )
 
@@ -65,6 +66,10 @@ type Options struct {
 	// Rename gives files of FormatIsula other names, by the names that they would
 	// have.
 	Rename map[string]string
+	// Limits bound what the layers of an image may become where they are uncompressed,
+	// which is for FormatIsula. Only Bytes and Ratio are looked at. The error is a
+	// [layer.LimitError].
+	Limits layer.Limits
 	// Tool is what split.json says has written it; empty means "shale".
 	Tool string
 	// Warn receives what is worth knowing, as sentences without a final stop. May be
