@@ -138,14 +138,14 @@ _shale_command() {
 		flags='--image --platform --cert-dir --insecure --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale stat')
-		flags='--json --image --platform --files --layer --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--json --image --platform --files --layer --max-bytes --max-ratio --max-entries --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale diff')
-		flags='--json --format --summary --ignore --times --include --exclude --content --exit-code --platform --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --userns --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--json --format --summary --ignore --times --include --exclude --content --exit-code --platform --max-bytes --max-ratio --max-entries --max-xattr-size --max-header-size --max-metadata-size --userns --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		args='images'
 		;;
 	'shale verify')
-		flags='--json --layout --image --platform --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--json --layout --image --platform --max-bytes --max-ratio --max-entries --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale config')
 		flags='--all-platforms --image --platform --tag --no-history --history.author --history.comment --history.created --history.created_by --config.user --config.exposedports --config.env --config.entrypoint --config.entrypoint.json --config.cmd --config.cmd.json --config.volume --config.label --config.workingdir --config.stopsignal --created --author --platform.os --os --platform.arch --architecture --platform.variant --manifest.annotation --index.annotation --clear --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -154,37 +154,37 @@ _shale_command() {
 		flags='--whiteout --opaque --image --platform --tag --no-history --history.author --history.comment --history.created --history.created_by --uid-map --gid-map --rootless --compress --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale unpack')
-		flags='--keep-dirlinks --image --platform --from --cert-dir --insecure --uid-map --gid-map --rootless --userns --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--keep-dirlinks --image --platform --from --cert-dir --insecure --uid-map --gid-map --rootless --userns --max-bytes --max-ratio --max-entries --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale repack')
 		flags='--mask-path --no-mask-volumes --refresh-bundle --checksum --image --platform --no-history --history.author --history.comment --history.created --history.created_by --compress --userns --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale pack')
-		flags='--image --platform --no-history --history.author --history.comment --history.created --history.created_by --uid-map --gid-map --rootless --userns --config.user --config.exposedports --config.env --config.entrypoint --config.entrypoint.json --config.cmd --config.cmd.json --config.volume --config.label --config.workingdir --config.stopsignal --created --author --platform.os --os --platform.arch --architecture --platform.variant --manifest.annotation --index.annotation --clear --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --from --upper --config --compress --owner --mask-path --annotation --index --name --oci-types --docker-types --cache --json --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--image --platform --no-history --history.author --history.comment --history.created --history.created_by --uid-map --gid-map --rootless --userns --config.user --config.exposedports --config.env --config.entrypoint --config.entrypoint.json --config.cmd --config.cmd.json --config.volume --config.label --config.workingdir --config.stopsignal --created --author --platform.os --os --platform.arch --architecture --platform.variant --manifest.annotation --index.annotation --clear --max-bytes --max-ratio --max-entries --max-xattr-size --max-header-size --max-metadata-size --from --upper --config --compress --owner --mask-path --annotation --index --name --oci-types --docker-types --cache --json --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale squash')
-		flags='--image --platform --tag --history.author --history.comment --history.created --history.created_by --compress --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --keep-base --from --to --all-platforms --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--image --platform --tag --history.author --history.comment --history.created --history.created_by --compress --max-bytes --max-ratio --max-entries --max-xattr-size --max-header-size --max-metadata-size --keep-base --from --to --all-platforms --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale rebase')
-		flags='--image --platform --tag --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --old-base --new-base --all-platforms --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--image --platform --tag --max-bytes --max-ratio --max-entries --max-xattr-size --max-header-size --max-metadata-size --old-base --new-base --all-platforms --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale export')
-		flags='--path --compress --image --platform --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--path --compress --image --platform --max-bytes --max-ratio --max-entries --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale split')
-		flags='--image --base --lib --tier --against --each --link --format --max-size --rename --dry-run --inspect --json --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--image --base --lib --tier --against --each --link --format --max-size --rename --dry-run --inspect --json --max-bytes --max-ratio --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale join')
-		flags='--image --app --tier --force --link --json --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--image --app --tier --force --link --json --max-bytes --max-ratio --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale copy')
-		flags='--platform --all --all-tags --referrers --format --compress --link --json --cert-dir --insecure --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--platform --all --all-tags --referrers --format --compress --link --json --cert-dir --insecure --max-bytes --max-ratio --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale push')
-		flags='--image --platform --all --all-tags --referrers --format --compress --link --json --cert-dir --insecure --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--image --platform --all --all-tags --referrers --format --compress --link --json --cert-dir --insecure --max-bytes --max-ratio --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale pull')
-		flags='--image --platform --all --all-tags --referrers --format --compress --link --json --cert-dir --insecure --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--image --platform --all --all-tags --referrers --format --compress --link --json --cert-dir --insecure --max-bytes --max-ratio --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale exists')
 		flags='--json --cert-dir --insecure --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -212,7 +212,7 @@ _shale_command() {
 		flags='--rootfs --image --platform --uid-map --gid-map --rootless --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale raw unpack')
-		flags='--keep-dirlinks --image --platform --uid-map --gid-map --rootless --userns --max-bytes --max-entries --max-ratio --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
+		flags='--keep-dirlinks --image --platform --uid-map --gid-map --rootless --userns --max-bytes --max-ratio --max-entries --max-xattr-size --max-header-size --max-metadata-size --verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
 		;;
 	'shale completion')
 		flags='--verbose --log --progress --no-lock --max-index-size --max-document-size --max-depth --help'
@@ -267,8 +267,8 @@ _shale_value() {
 	'shale stat platform') values=':any' ;;
 	'shale stat layer') values=':any' ;;
 	'shale stat max-bytes') values=':any' ;;
-	'shale stat max-entries') values=':any' ;;
 	'shale stat max-ratio') values=':any' ;;
+	'shale stat max-entries') values=':any' ;;
 	'shale stat max-xattr-size') values=':any' ;;
 	'shale stat max-header-size') values=':any' ;;
 	'shale stat max-metadata-size') values=':any' ;;
@@ -283,8 +283,8 @@ _shale_value() {
 	'shale diff exclude') values=':any' ;;
 	'shale diff platform') values=':any' ;;
 	'shale diff max-bytes') values=':any' ;;
-	'shale diff max-entries') values=':any' ;;
 	'shale diff max-ratio') values=':any' ;;
+	'shale diff max-entries') values=':any' ;;
 	'shale diff max-xattr-size') values=':any' ;;
 	'shale diff max-header-size') values=':any' ;;
 	'shale diff max-metadata-size') values=':any' ;;
@@ -298,8 +298,8 @@ _shale_value() {
 	'shale verify image') values=':image' ;;
 	'shale verify platform') values=':any' ;;
 	'shale verify max-bytes') values=':any' ;;
-	'shale verify max-entries') values=':any' ;;
 	'shale verify max-ratio') values=':any' ;;
+	'shale verify max-entries') values=':any' ;;
 	'shale verify max-xattr-size') values=':any' ;;
 	'shale verify max-header-size') values=':any' ;;
 	'shale verify max-metadata-size') values=':any' ;;
@@ -362,8 +362,8 @@ _shale_value() {
 	'shale unpack gid-map') values=':any' ;;
 	'shale unpack userns') values='auto on off' ;;
 	'shale unpack max-bytes') values=':any' ;;
-	'shale unpack max-entries') values=':any' ;;
 	'shale unpack max-ratio') values=':any' ;;
+	'shale unpack max-entries') values=':any' ;;
 	'shale unpack max-xattr-size') values=':any' ;;
 	'shale unpack max-header-size') values=':any' ;;
 	'shale unpack max-metadata-size') values=':any' ;;
@@ -415,8 +415,8 @@ _shale_value() {
 	'shale pack index.annotation') values=':any' ;;
 	'shale pack clear') values='config.cmd config.entrypoint config.env config.exposedports config.labels config.volume index.annotations manifest.annotations' ;;
 	'shale pack max-bytes') values=':any' ;;
-	'shale pack max-entries') values=':any' ;;
 	'shale pack max-ratio') values=':any' ;;
+	'shale pack max-entries') values=':any' ;;
 	'shale pack max-xattr-size') values=':any' ;;
 	'shale pack max-header-size') values=':any' ;;
 	'shale pack max-metadata-size') values=':any' ;;
@@ -443,8 +443,8 @@ _shale_value() {
 	'shale squash history.created_by') values=':any' ;;
 	'shale squash compress') values='auto none gzip zstd' ;;
 	'shale squash max-bytes') values=':any' ;;
-	'shale squash max-entries') values=':any' ;;
 	'shale squash max-ratio') values=':any' ;;
+	'shale squash max-entries') values=':any' ;;
 	'shale squash max-xattr-size') values=':any' ;;
 	'shale squash max-header-size') values=':any' ;;
 	'shale squash max-metadata-size') values=':any' ;;
@@ -460,8 +460,8 @@ _shale_value() {
 	'shale rebase platform') values=':any' ;;
 	'shale rebase tag') values=':any' ;;
 	'shale rebase max-bytes') values=':any' ;;
-	'shale rebase max-entries') values=':any' ;;
 	'shale rebase max-ratio') values=':any' ;;
+	'shale rebase max-entries') values=':any' ;;
 	'shale rebase max-xattr-size') values=':any' ;;
 	'shale rebase max-header-size') values=':any' ;;
 	'shale rebase max-metadata-size') values=':any' ;;
@@ -477,8 +477,8 @@ _shale_value() {
 	'shale export image') values=':image' ;;
 	'shale export platform') values=':any' ;;
 	'shale export max-bytes') values=':any' ;;
-	'shale export max-entries') values=':any' ;;
 	'shale export max-ratio') values=':any' ;;
+	'shale export max-entries') values=':any' ;;
 	'shale export max-xattr-size') values=':any' ;;
 	'shale export max-header-size') values=':any' ;;
 	'shale export max-metadata-size') values=':any' ;;
@@ -495,6 +495,8 @@ _shale_value() {
 	'shale split format') values=':any' ;;
 	'shale split max-size') values=':any' ;;
 	'shale split rename') values=':files' ;;
+	'shale split max-bytes') values=':any' ;;
+	'shale split max-ratio') values=':any' ;;
 	'shale split log') values='debug info warn error fatal' ;;
 	'shale split progress') values='auto plain json none' ;;
 	'shale split max-index-size') values=':any' ;;
@@ -503,6 +505,8 @@ _shale_value() {
 	'shale join image') values=':image' ;;
 	'shale join app') values=':files' ;;
 	'shale join tier') values=':any' ;;
+	'shale join max-bytes') values=':any' ;;
+	'shale join max-ratio') values=':any' ;;
 	'shale join log') values='debug info warn error fatal' ;;
 	'shale join progress') values='auto plain json none' ;;
 	'shale join max-index-size') values=':any' ;;
@@ -512,6 +516,8 @@ _shale_value() {
 	'shale copy format') values=':any' ;;
 	'shale copy compress') values='none gzip zstd' ;;
 	'shale copy cert-dir') values=':directories' ;;
+	'shale copy max-bytes') values=':any' ;;
+	'shale copy max-ratio') values=':any' ;;
 	'shale copy log') values='debug info warn error fatal' ;;
 	'shale copy progress') values='auto plain json none' ;;
 	'shale copy max-index-size') values=':any' ;;
@@ -522,6 +528,8 @@ _shale_value() {
 	'shale push format') values=':any' ;;
 	'shale push compress') values='none gzip zstd' ;;
 	'shale push cert-dir') values=':directories' ;;
+	'shale push max-bytes') values=':any' ;;
+	'shale push max-ratio') values=':any' ;;
 	'shale push log') values='debug info warn error fatal' ;;
 	'shale push progress') values='auto plain json none' ;;
 	'shale push max-index-size') values=':any' ;;
@@ -532,6 +540,8 @@ _shale_value() {
 	'shale pull format') values=':any' ;;
 	'shale pull compress') values='none gzip zstd' ;;
 	'shale pull cert-dir') values=':directories' ;;
+	'shale pull max-bytes') values=':any' ;;
+	'shale pull max-ratio') values=':any' ;;
 	'shale pull log') values='debug info warn error fatal' ;;
 	'shale pull progress') values='auto plain json none' ;;
 	'shale pull max-index-size') values=':any' ;;
@@ -602,8 +612,8 @@ _shale_value() {
 	'shale raw unpack gid-map') values=':any' ;;
 	'shale raw unpack userns') values='auto on off' ;;
 	'shale raw unpack max-bytes') values=':any' ;;
-	'shale raw unpack max-entries') values=':any' ;;
 	'shale raw unpack max-ratio') values=':any' ;;
+	'shale raw unpack max-entries') values=':any' ;;
 	'shale raw unpack max-xattr-size') values=':any' ;;
 	'shale raw unpack max-header-size') values=':any' ;;
 	'shale raw unpack max-metadata-size') values=':any' ;;

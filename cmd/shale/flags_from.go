@@ -10,6 +10,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/urfave/cli/v3"
 
+	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/layout"
 	"github.com/shale-oci/shale/transfer"
 )
@@ -50,12 +51,15 @@ func (f *fromFlags) check(given func(string) bool) (err error) {
 	return f.checkPlatform(given)
 }
 
-// withSource calls fn with the image that the flags name, and the layout that it is in.
-func (a *app) withSource(ctx context.Context, f *fromFlags, fn func(*layout.Layout, layout.Path) error) (err error) {
+// withSource calls fn with the image that the flags name, and the layout that it is in. The
+// limits are for what is uncompressed on the way there.
+func (a *app) withSource(ctx context.Context, f *fromFlags, limits layer.Limits, fn func(*layout.Layout, layout.Path) error) (err error) {
 	if f.from == "" {
 		return a.withImage(ctx, f.imageFlag, fn)
 	}
-	opt := transfer.Options{Layout: *a.layoutOptions(), Registry: f.options(f.loc), Warn: a.warn, Progress: a.report()}
+	opt := transfer.Options{
+		Limits: limits, Layout: *a.layoutOptions(), Registry: f.options(f.loc), Warn: a.warn, Progress: a.report(),
+	}
 	if f.platform != nil {
 		opt.Platforms = []ispec.Platform{*f.platform}
 	}

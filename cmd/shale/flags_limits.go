@@ -17,41 +17,69 @@ import (
 // unlimited is the value of a flag for no limit.
 const unlimited = "none"
 
-// limitFlags are --max-bytes and its like, for commands that read layers.
-type limitFlags struct {
-	bytes, entries, ratio   string
-	xattr, header, metadata string
+// contentFlags are --max-bytes and --max-ratio, for commands that uncompress layers, and
+// do not look at what is in them.
+type contentFlags struct {
+	bytes, ratio string
 
 	limits layer.Limits
 }
 
-func (f *limitFlags) flags() []cli.Flag {
-	size := func(name, value, usage string, to *string) cli.Flag {
-		return &cli.StringFlag{Name: "max-" + name, Value: value, Destination: to, Usage: usage}
-	}
+func (f *contentFlags) flags() []cli.Flag {
 	return []cli.Flag{
-		size("bytes", "256GiB", "the greatest `size` of all layers together when they are uncompressed, and of the files in them; none for no limit", &f.bytes),
-		size("entries", strconv.Itoa(layer.DefaultMaxEntries), "the greatest `number` of entries in all layers together, or none", &f.entries),
-		size("ratio", strconv.Itoa(layer.DefaultMaxRatio), "the greatest `number` of uncompressed bytes for each compressed one, from 1 GiB on, or none", &f.ratio),
-		size("xattr-size", "64KiB", "the greatest `size` of the value of an extended attribute", &f.xattr),
-		size("header-size", "1MiB", "the greatest `size` of the extended header of an entry", &f.header),
-		size("metadata-size", "12MiB", "the greatest `size` of all names, links and attributes, beyond 512 bytes for each entry, or none", &f.metadata),
+		limitFlag("bytes", "256GiB", "the greatest `size` of all layers together when they are uncompressed, and of the files in them; none for no limit", &f.bytes),
+		limitFlag("ratio", strconv.Itoa(layer.DefaultMaxRatio), "the greatest `number` of uncompressed bytes for each compressed one, from 1 GiB on, or none", &f.ratio),
 	}
 }
 
-func (f *limitFlags) check(func(string) bool) error {
-	for _, l := range []struct {
-		name, value string
-		parse       func(string) (int64, error)
-		to          *int64
-	}{
-		{"bytes", f.bytes, parseSize, &f.limits.Bytes},
-		{"entries", f.entries, parseCount, &f.limits.Entries},
-		{"ratio", f.ratio, parseCount, &f.limits.Ratio},
-		{"xattr-size", f.xattr, parseSize, &f.limits.Xattr},
-		{"header-size", f.header, parseSize, &f.limits.Header},
-		{"metadata-size", f.metadata, parseSize, &f.limits.Metadata},
-	} {
+func (f *contentFlags) check(func(string) bool) error {
+	return parseLimits(
+		limitValue{"bytes", f.bytes, parseSize, &f.limits.Bytes},
+		limitValue{"ratio", f.ratio, parseCount, &f.limits.Ratio},
+	)
+}
+
+// limitFlags are those and their like for what is in layers, for commands that read them.
+type limitFlags struct {
+	contentFlags
+	entries                 string
+	xattr, header, metadata string
+}
+
+func (f *limitFlags) flags() []cli.Flag {
+	return append(f.contentFlags.flags(),
+		limitFlag("entries", strconv.Itoa(layer.DefaultMaxEntries), "the greatest `number` of entries in all layers together, or none", &f.entries),
+		limitFlag("xattr-size", "64KiB", "the greatest `size` of the value of an extended attribute", &f.xattr),
+		limitFlag("header-size", "1MiB", "the greatest `size` of the extended header of an entry", &f.header),
+		limitFlag("metadata-size", "12MiB", "the greatest `size` of all names, links and attributes, beyond 512 bytes for each entry, or none", &f.metadata),
+	)
+}
+
+func (f *limitFlags) check(given func(string) bool) error {
+	if err := f.contentFlags.check(given); err != nil {
+		return err
+	}
+	return parseLimits(
+		limitValue{"entries", f.entries, parseCount, &f.limits.Entries},
+		limitValue{"xattr-size", f.xattr, parseSize, &f.limits.Xattr},
+		limitValue{"header-size", f.header, parseSize, &f.limits.Header},
+		limitValue{"metadata-size", f.metadata, parseSize, &f.limits.Metadata},
+	)
+}
+
+func limitFlag(name, value, usage string, to *string) cli.Flag {
+	return &cli.StringFlag{Name: "max-" + name, Value: value, Destination: to, Usage: usage}
+}
+
+// limitValue is what was given as the limit of a name.
+type limitValue struct {
+	name, value string
+	parse       func(string) (int64, error)
+	to          *int64
+}
+
+func parseLimits(values ...limitValue) error {
+	for _, l := range values {
 		n, err := parseLimit(l.value, l.parse)
 		if err != nil {
 			return fmt.Errorf("invalid --max-%s: %w", l.name, err)

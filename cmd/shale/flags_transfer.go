@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -91,6 +92,7 @@ func (f *optionalFlag) String() string { return cli.FlagStringer(f) }
 // copyFlags say what is copied, and how.
 type copyFlags struct {
 	registryFlags
+	contentFlags
 	platformNames []string
 	all           bool
 	format        string
@@ -125,13 +127,14 @@ func (f *copyFlags) flags() []cli.Flag {
 	}, &cli.BoolFlag{
 		Name: "json", Destination: &f.asJSON,
 		Usage: "print one line of JSON about what was copied",
-	}}, f.registryFlags.flags()...)
+	}}, append(f.registryFlags.flags(), f.contentFlags.flags()...)...)
 }
 
 func (f *copyFlags) check(given func(string) bool) error {
-	if err := f.registryFlags.check(given); err != nil {
+	if err := cmp.Or(f.registryFlags.check(given), f.contentFlags.check(given)); err != nil {
 		return err
 	}
+	f.opt.Limits = f.limits
 	for _, name := range f.platformNames {
 		p, err := layout.ParsePlatform(name)
 		if err != nil {

@@ -26,6 +26,7 @@ type joinFlags struct {
 
 func (a *app) joinCommand() *cli.Command {
 	var f joinFlags
+	var limits contentFlags
 	return a.command(command{
 		name:  "join",
 		usage: "put images together again that shale split, or isula-build, has taken apart",
@@ -45,7 +46,7 @@ func (a *app) joinCommand() *cli.Command {
 			}
 			return nil
 		}},
-		groups: []flagGroup{&f},
+		groups: []flagGroup{&f, &limits},
 		run: func(ctx context.Context, args []string) error {
 			if len(args) > 0 {
 				f.opt.From = args[0]
@@ -53,7 +54,7 @@ func (a *app) joinCommand() *cli.Command {
 			if f.opt.From == "" && f.opt.Tiers[split.TopTier] == "" {
 				return errors.New("there is nothing to join: neither OUT nor --app is given")
 			}
-			f.opt.Warn, f.opt.Progress = a.warn, a.report()
+			f.opt.Limits, f.opt.Warn, f.opt.Progress = limits.limits, a.warn, a.report()
 			result, err := a.join(ctx, f.path, f.opt)
 			if err != nil {
 				return err

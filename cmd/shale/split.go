@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/shale-oci/shale/internal/quote"
+	"github.com/shale-oci/shale/layer"
 	"github.com/shale-oci/shale/layout"
 	"github.com/shale-oci/shale/split"
 )
@@ -24,10 +25,13 @@ type splitFlags struct {
 	format, maxSize, rename string
 	each, link              bool
 	dryRun, inspect, asJSON bool
+
+	limits layer.Limits
 }
 
 func (a *app) splitCommand() *cli.Command {
 	var f splitFlags
+	var limits contentFlags
 	return a.command(command{
 		name:  "split",
 		usage: "take images apart into tiers, to ship only what changed",
@@ -42,11 +46,12 @@ func (a *app) splitCommand() *cli.Command {
 			"shale split --inspect out",
 		},
 		positional: argRule{names: []string{"<OUT>"}},
-		groups:     []flagGroup{&f},
+		groups:     []flagGroup{&f, &limits},
 		run: func(ctx context.Context, args []string) error {
 			if f.inspect {
 				return a.inspectSplit(ctx, args[0], f.asJSON)
 			}
+			f.limits = limits.limits
 			return a.split(ctx, args[0], &f)
 		},
 	})
@@ -111,7 +116,7 @@ func (f *splitFlags) flags() []cli.Flag {
 
 func (f *splitFlags) check(given func(string) bool) error {
 	if f.inspect {
-		for _, name := range []string{"image", "base", "lib", "tier", "against", "each", "link", "format", "max-size", "rename", "dry-run"} {
+		for _, name := range []string{"image", "base", "lib", "tier", "against", "each", "link", "format", "max-size", "rename", "dry-run", "max-bytes", "max-ratio"} {
 			if given(name) {
 				return fmt.Errorf("--inspect and --%s may not be given together", name)
 			}
@@ -165,7 +170,7 @@ func (a *app) split(ctx context.Context, out string, f *splitFlags) (err error) 
 }
 
 func (f *splitFlags) options(ctx context.Context, opened *layouts) (split.Options, error) {
-	opt := split.Options{Each: f.each, Link: f.link, Format: split.Format(f.format)}
+	opt := split.Options{Each: f.each, Link: f.link, Format: split.Format(f.format), Limits: f.limits}
 	var err error
 	for _, value := range f.images {
 		img, err := opened.image(ctx, "image", value)

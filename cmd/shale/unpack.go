@@ -43,7 +43,7 @@ func (a *app) unpackCommand() *cli.Command {
 				return err
 			}
 			dir := args[0]
-			err := a.withSource(ctx, &from, func(l *layout.Layout, path layout.Path) error {
+			err := a.withSource(ctx, &from, limits.limits, func(l *layout.Layout, path layout.Path) error {
 				return bundle.Unpack(ctx, l, path, dir, bundle.UnpackOptions{
 					Map:          maps.options,
 					KeepDirlinks: keepDirlinks,

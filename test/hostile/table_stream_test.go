@@ -9,10 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	oci "github.com/shale-oci/shale/test/ocitest"
@@ -146,9 +149,36 @@ var compression = []hostileCase{
 	{"G8", "a tar that is called gzip", blob(gz, small, small), do(unpack), refused("gzip expected")},
 	{"G8.zstd", "gzip that is called zstd", blob(zst, gzipped(small), small), do(unpack), refused("zstd expected, gzip found")},
 	{"G9", "zstd with a window of 2^31 bytes", blob(zst, window(31), small), do(unpack), refused("window")},
+	{"G11", "2 GiB out of next to nothing, on the way into another compression or archive", hugeBomb,
+		do("copy --compress gzip --max-bytes 100MiB @LAYOUT:v @BUNDLE:v", "copy --max-bytes 100MiB @LAYOUT:v docker-archive:@BUNDLE:a:v"),
+		refused("uncompressed bytes", "104857600", "--max-bytes").fast(5 * time.Second)},
+	{"G11.saved", "the same in a docker-archive", all(hugeBomb, saved),
+		do("copy --max-bytes 100MiB docker-archive:@HOST/saved.tar @BUNDLE:v", "unpack --max-bytes 100MiB --from docker-archive:@HOST/saved.tar @BUNDLE"),
+		refused("layer.tar", "uncompressed bytes", "104857600", "--max-bytes").fast(5 * time.Second)},
+	{"G11.ratio", "the same, with no other limit", all(hugeBomb, saved), do("copy --max-bytes none docker-archive:@HOST/saved.tar @BUNDLE:v"),
+		refused("layer.tar", "for each compressed one", "1100", "--max-ratio").fast(10 * time.Second)},
 	{"G13", "xz", blob(ispec.MediaTypeImageLayer+"+xz", []byte("\xfd7zXZ\x00..."), small), do(unpack), refused("tar+xz")},
 	{"G13.suffix", "an unknown suffix", blob(ispec.MediaTypeImageLayer+"+evil\x1b[2J", small, small), do(unpack), refused(`tar+evil\x1b[2J`)},
 	{"G13.lie", "xz that is called gzip", blob(gz, []byte("\xfd7zXZ\x00..."), small), do(unpack), refused("gzip expected, xz found")},
+}
+
+// hugeBomb is small, and becomes 2 GiB.
+var hugeBomb = bomb(2 << 30)
+
+// saved puts the image called v into a docker-archive, with its layer as it is.
+func saved(w *world) {
+	manifest := w.read(w.blob(w.manifest("v")))
+	content := func(descriptor any) string {
+		data, err := os.ReadFile(w.blob(digest.Digest(descriptor.(document)["digest"].(string))))
+		w.ok(err)
+		return string(data)
+	}
+	w.ok(os.WriteFile(w.host+"/saved.tar", oci.Layer(
+		oci.File("config.json", content(manifest["config"]), 0o644),
+		oci.File("layer.tar", content(layer0(manifest)), 0o644),
+		oci.File("manifest.json", `[{"Config":"config.json","RepoTags":null,"Layers":["layer.tar"]}]`, 0o644),
+	), 0o644))
+	w.blame = nil
 }
 
 const (
