@@ -294,6 +294,7 @@ repacked() {
 	[ -f "bundle/sha256_$new.mtree" ]
 	[ ! -e "bundle/sha256_$old.mtree" ]
 	[ "$(jq -r '.from_descriptor_path.descriptor_walk[-1].digest' bundle/umoci.json)" = "sha256:$new" ]
+	[ "$(jq -r '.from_descriptor_path.descriptor_walk[0].annotations["org.opencontainers.image.ref.name"]' bundle/umoci.json)" = one ]
 	echo 2 >bundle/rootfs/etc/two
 	works repack --image layout:two bundle
 	[ "$(manifest layout two | jq '.layers | length')" -eq 3 ]

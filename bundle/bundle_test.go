@@ -101,13 +101,12 @@ func (s *site) repack(dir string, opt bundle.RepackOptions) bundle.RepackResult 
 }
 
 // snapshot takes the tree of a bundle's root filesystem. A mode that somebody
-// gave to the placeholder of a device is meant for the device, and a new
-// placeholder of that has mode 0 again. One that has got content is an ordinary
-// file, whatever its mark.
+// gave to the placeholder of a device is meant for the device, and a new mark tells
+// of it. One that has got content is an ordinary file, whatever its mark.
 func (s *site) snapshot(dir string) ocitest.Tree {
 	s.Helper()
 	tree := ocitest.Snapshot(s.T, filepath.Join(dir, "rootfs")).Seconds()
-	for name, f := range tree {
+	for _, f := range tree {
 		mark, ok := f.Xattrs[layer.DeviceXattr]
 		if f.Size > 0 {
 			delete(f.Xattrs, layer.DeviceXattr)
@@ -115,8 +114,6 @@ func (s *site) snapshot(dir string) ocitest.Tree {
 		}
 		if ok && f.Mode != 0 {
 			f.Xattrs[layer.DeviceXattr] = fmt.Sprintf("%s%04o", mark[:strings.LastIndexByte(mark, ' ')+1], f.Mode)
-			f.Mode = 0
-			tree[name] = f
 		}
 	}
 	return tree

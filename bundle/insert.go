@@ -83,7 +83,10 @@ func insert(ctx context.Context, l *layout.Layout, from layout.Path, opt InsertO
 	return img.Commit(ctx)
 }
 
-var errOpaqueWhiteout = errors.New("an opaque directory and its deletion exclude each other")
+var (
+	errOpaqueWhiteout = errors.New("an opaque directory and its deletion exclude each other")
+	errOpaqueFile     = errors.New("not a directory, and only directories can be opaque")
+)
 
 // insertion lists what goes into the layer, and returns the directory that its
 // paths are relative to: nil if nothing comes from a disk.
@@ -106,6 +109,9 @@ func insertion(ctx context.Context, opt InsertOptions) (*rooted.Dir, []layer.Cha
 	st, err := parent.Lstat(base)
 	if err != nil {
 		return nil, nil, errors.Join(err, parent.Close())
+	}
+	if !st.IsDir() && opt.Opaque {
+		return nil, nil, errors.Join(fmt.Errorf("%s: %w", quote.Name(opt.Source), errOpaqueFile), parent.Close())
 	}
 	if !st.IsDir() && target == "/" {
 		return nil, nil, errors.Join(layer.ErrRootType, parent.Close())

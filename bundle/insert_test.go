@@ -66,6 +66,7 @@ func TestInsertRefuses(t *testing.T) {
 		"a whiteout's name":      {Source: s.dir, Target: "d/.wh.x"},
 		"deletion of the root":   {Target: "/"},
 		"opaque deletion":        {Target: "d", Opaque: true},
+		"an opaque file":         {Source: filepath.Join(s.dir, "layout", "index.json"), Target: "x", Opaque: true},
 		"deletion of a whiteout": {Target: ".wh.x"},
 		"a file as the root":     {Source: filepath.Join(s.dir, "layout", "index.json"), Target: "."},
 	} {

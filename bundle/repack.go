@@ -224,7 +224,7 @@ func (r *repacker) commit(ctx context.Context) (res RepackResult, err error) {
 		if err != nil {
 			return nil, err
 		}
-		res.Path = grafted[0].To
+		res.Path = grafted[0].To.WithRef(r.opt.Ref)
 		root := res.Path.Root()
 		return &root, nil
 	})

@@ -18,6 +18,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	rspec "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/umoci/oci/config/convert"
+	"golang.org/x/sys/unix"
 
 	"github.com/shale-oci/shale/internal/quote"
 	"github.com/shale-oci/shale/internal/rooted"
@@ -172,7 +173,8 @@ func openUserFile(rootfs *rooted.Dir, path string) (io.ReadCloser, error) {
 		return none, nil
 	}
 	f, err := rootfs.OpenFollow(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	// A name that leads nowhere is no file.
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return none, nil
 	}
 	if err != nil {

@@ -292,12 +292,12 @@ func pwriteFull(fd int, p []byte, off int64) error {
 	return nil
 }
 
-// finishPlaceholder makes the empty file behind fd stand for a device. Nobody
-// may open it, as a device's numbers give no access to one here.
+// finishPlaceholder makes the empty file behind fd stand for a device. It gets the
+// device's mode, so that whoever may read the one can copy the other.
 func (d *Disk) finishPlaceholder(fd int, born *owner, ino *Inode) error {
 	mark := DeviceMark(ino)
 	return d.setByFd(fd, born, &Inode{
-		UID: ino.UID, GID: ino.GID, Mtime: ino.Mtime, Xattrs: append([]Xattr{mark}, ino.Xattrs...),
+		UID: ino.UID, GID: ino.GID, Mode: ino.Mode, Mtime: ino.Mtime, Xattrs: append([]Xattr{mark}, ino.Xattrs...),
 	})
 }
 

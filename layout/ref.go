@@ -141,13 +141,7 @@ func (l *Layout) SetRef(ctx context.Context, ref string, root ispec.Descriptor) 
 }
 
 func setRef(index *ispec.Index, ref string, root ispec.Descriptor) {
-	annotations := maps.Clone(root.Annotations)
-	if annotations == nil {
-		annotations = map[string]string{}
-	}
-	annotations[ispec.AnnotationRefName] = ref
-	root.Annotations = annotations
-	index.Manifests = append(without(index.Manifests, ref), root)
+	index.Manifests = append(without(index.Manifests, ref), Path{root}.WithRef(ref).Root())
 }
 
 // Tag makes newRef point to what ref points to, in one step: nothing that happens

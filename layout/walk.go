@@ -5,6 +5,7 @@ package layout
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -24,6 +25,17 @@ func (p Path) Root() ispec.Descriptor { return p[0] }
 // Target returns the last descriptor, to which the path leads. It panics if the
 // path is empty.
 func (p Path) Target() ispec.Descriptor { return p[len(p)-1] }
+
+// WithRef returns the path as it is when its root is the entry of ref.
+func (p Path) WithRef(ref string) Path {
+	p = slices.Clone(p)
+	p[0].Annotations = maps.Clone(p[0].Annotations)
+	if p[0].Annotations == nil {
+		p[0].Annotations = map[string]string{}
+	}
+	p[0].Annotations[ispec.AnnotationRefName] = ref
+	return p
+}
 
 // step returns the path that goes on to d. The result shares nothing with p.
 func (p Path) step(d ispec.Descriptor) Path { return append(slices.Clip(p), d) }

@@ -85,7 +85,7 @@ func (ids *IDs) check(kind string, id uint32, have []Range, path string) error {
 		}
 		total += uint64(r.Count)
 	}
-	return fmt.Errorf("%s %d is needed, but the user namespace has only %d IDs: add the line %q to %s",
+	return fmt.Errorf("%s %d is needed, but the user namespace has only %d IDs: add the line %q to %s, or use --rootless",
 		kind, id, total, ids.line(uint64(id)+1-min(total, uint64(id)), path), path)
 }
 

@@ -147,8 +147,8 @@ var metadata = []hostileCase{
 
 // placeholders stand for the devices of D3.
 var placeholders = accepted(
-	is("null", withXattr("user.shale.device", "c 1 3 0666")),
-	is("disk", withXattr("user.shale.device", "b 7 200 0640")),
+	is("null", withXattr("user.shale.device", "c 1 3 0666")), is("null", oci.Facts{Type: "file", Mode: 0o666}),
+	is("disk", withXattr("user.shale.device", "b 7 200 0640")), is("disk", oci.Facts{Type: "file", Mode: 0o640}),
 	unchanged,
 ).warning("2 devices became placeholders")
 
