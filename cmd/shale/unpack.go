@@ -27,7 +27,10 @@ func (a *app) unpackCommand() *cli.Command {
 			"runtimes run, and with what repack needs to find out later what was changed.\n\n" +
 			"The image is in a layout, or --from says where else it is:\n\n" + indent(locationForms) + "\n\n" +
 			"What comes from elsewhere passes through TMPDIR, or /var/tmp, and does not stay there. To\n" +
-			"repack such a bundle later, copy the image into a layout first, and repack into that one.",
+			"repack such a bundle later, copy the image into a layout first, and repack into that one.\n\n" +
+			"What an ordinary user with subordinate IDs unpacks has owners of a user namespace. To run or\n" +
+			"remove it, enter one: unshare --map-root-user --map-auto runc run NAME. A bundle that was\n" +
+			"unpacked with --rootless needs none.",
 		examples: []string{
 			"shale unpack --image images:debian bundle",
 			"shale unpack --rootless --image images:debian bundle    # without any privileges",
