@@ -275,3 +275,16 @@ setup() {
 	[ "$(fingerprint outside)" = "$before" ]
 	[ "$(cat outside/canary)" = canary ]
 }
+
+@test "unpack needs few open files, however many processors there are" {
+	mkdir tree
+	for i in {1..600}; do
+		mkdir "tree/$i"
+		echo "$i" >"tree/$i/file"
+	done
+	tar -C tree -cf tree.tar .
+	"$MKLAYOUT" -layout layout -tag dirs tree.tar >/dev/null
+	ulimit -n 256
+	GOMAXPROCS=16 unpacked layout:dirs bundle
+	[ "$(cat bundle/rootfs/599/file)" = 599 ]
+}

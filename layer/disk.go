@@ -50,6 +50,7 @@ type Disk struct {
 
 	pending      []*job // files that no worker has got yet
 	pendingBytes int64
+	pendingDirs  int // how often the directory changes from one to the next
 
 	mu   sync.Mutex
 	idle sync.Cond
@@ -73,7 +74,7 @@ func NewDisk(root *rooted.Dir, opt DiskOptions) (*Disk, error) {
 		root:    root,
 		opt:     opt,
 		lenient: opt.Map.Rootless || userns.Inside(),
-		batches: make(chan []*job, 2*workers),
+		batches: make(chan []*job, workers),
 		busy:    map[*Inode]struct{}{},
 		dirs:    dirCache{root: root},
 	}
@@ -247,8 +248,8 @@ func (d *Disk) Finish(ctx context.Context, tree *Tree) error {
 }
 
 func (d *Disk) finishDirs(ctx context.Context, n *Node) error {
-	if n.kids != nil {
-		for _, c := range n.kids.list {
+	if kids := n.own(); kids != nil {
+		for _, c := range kids.list {
 			if !c.IsDir() {
 				continue
 			}

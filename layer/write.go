@@ -25,6 +25,9 @@ const (
 	// batchSize is how many files a worker gets at once, if they are not longer than
 	// wholeFile together. Waking a worker for each file costs more than writing it.
 	batchSize = 16
+	// batchDirs is from how many directories the files of a batch may come: each stays
+	// open for as long as the batch waits.
+	batchDirs = 4
 )
 
 // job is one regular file for a worker to write.
@@ -76,11 +79,7 @@ func (d *Disk) enqueue(j *job, body io.Reader) error {
 			}
 			j.body = buf[:left]
 		}
-		d.pending = append(d.pending, j)
-		d.pendingBytes += left
-		if len(d.pending) == batchSize || d.pendingBytes >= wholeFile {
-			d.flush()
-		}
+		d.pend(j)
 		return nil
 	}
 	d.flush()
@@ -112,11 +111,26 @@ func unexpected(err error) error {
 	return err
 }
 
+// pend adds j to the files that a worker gets next.
+func (d *Disk) pend(j *job) {
+	if n := len(d.pending); n == 0 || d.pending[n-1].dir != j.dir {
+		if d.pendingDirs == batchDirs {
+			d.flush()
+		}
+		d.pendingDirs++
+	}
+	d.pending = append(d.pending, j)
+	d.pendingBytes += int64(len(j.body))
+	if len(d.pending) == batchSize || d.pendingBytes >= wholeFile {
+		d.flush()
+	}
+}
+
 // flush gives the pending files to a worker.
 func (d *Disk) flush() {
 	if len(d.pending) > 0 {
 		d.send(d.pending)
-		d.pending, d.pendingBytes = nil, 0
+		d.pending, d.pendingBytes, d.pendingDirs = nil, 0, 0
 	}
 }
 
@@ -216,20 +230,21 @@ func (d *Disk) write(j *job) (err error) {
 	return d.setByFd(fd, born, ino)
 }
 
-// bornAs returns the owner that the file behind fd got when it was made. All files
-// below the root get the same: it is the process's, or the one that all directories
-// have until Finish changes them.
-func (d *Disk) bornAs(fd int) (*owner, error) {
-	if o := d.born.Load(); o != nil {
-		return o, nil
+// bornAs returns the owner that the file behind fd got when it was made, or nil if that
+// is not known. All files below the root get the same: it is the process's, or the one
+// that all directories have until Finish changes them. In a user namespace the kernel
+// shows one ID for all that are not mapped, which may be a real one as well.
+func (d *Disk) bornAs(fd int) (has *owner, err error) {
+	if has = d.born.Load(); has != nil || d.lenient {
+		return has, nil
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err
 	}
-	o := &owner{st.Uid, st.Gid}
-	d.born.Store(o)
-	return o, nil
+	has = &owner{st.Uid, st.Gid}
+	d.born.Store(has)
+	return has, nil
 }
 
 // writePieces writes a file as its pieces come, and leaves holes where it is

@@ -7,7 +7,9 @@ package inflate
 import (
 	"bytes"
 	"compress/flate"
+	"errors"
 	"io"
+	"math/rand/v2"
 	"testing"
 	"testing/iotest"
 
@@ -46,6 +48,36 @@ func TestStaysInItsBuffers(t *testing.T) {
 				z.portable = z.portable || portable
 				if got, err := io.ReadAll(z); err != nil || !bytes.Equal(got, data) {
 					t.Errorf("%s, level %d: %d of %d bytes, %v", name, level, len(got), len(data), err)
+				}
+			}
+		}
+	}
+}
+
+// Damage leads to an error, or to other bytes, of which both loops make the same.
+func TestDamageStaysInItsBuffers(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	z, portable := NewReader(nil), NewReader(nil)
+	z.in, z.out = guarded(t, len(z.in)), guarded(t, len(z.out))
+	portable.in, portable.out = guarded(t, len(z.in)), guarded(t, len(z.out))
+	portable.portable = true
+	read := func(z *Reader, packed []byte) ([]byte, error) {
+		z.src, z.srcErr, z.ip, z.inEnd, z.nbits = bytes.NewReader(packed), nil, 0, 0, 0
+		z.Next()
+		return io.ReadAll(z)
+	}
+	for name, data := range corpora(t) {
+		for _, level := range []int{flate.HuffmanOnly, 1, 9} {
+			packed := deflate(t, data[:min(len(data), 50_000)], level)
+			for range 100 {
+				bad := bytes.Clone(packed[:len(packed)-rng.IntN(min(20, len(packed)))])
+				for range rng.IntN(4) {
+					bad[rng.IntN(len(bad))] ^= 1 << rng.IntN(8)
+				}
+				got, err := read(z, bad)
+				want, werr := read(portable, bad)
+				if !bytes.Equal(got, want) || !errors.Is(err, werr) {
+					t.Fatalf("%s, level %d: %d bytes, %v; in Go %d bytes, %v", name, level, len(got), err, len(want), werr)
 				}
 			}
 		}

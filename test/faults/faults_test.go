@@ -25,6 +25,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,6 +106,19 @@ func sample(name string, n, some int) []int {
 	}
 	slices.Sort(numbers)
 	return numbers
+}
+
+// atLeastOnce runs fn, and fails the test with the text if fn, and the tests that it
+// starts, never call the function that they get: then nothing has been shown.
+func atLeastOnce(t *testing.T, text string, fn func(happened func())) {
+	t.Helper()
+	var happened atomic.Bool
+	t.Cleanup(func() {
+		if !happened.Load() && !t.Failed() && !t.Skipped() {
+			t.Error(text)
+		}
+	})
+	fn(func() { happened.Store(true) })
 }
 
 // pick returns the larger number if all is to be run.

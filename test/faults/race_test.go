@@ -108,6 +108,10 @@ func (s stage) races(t *testing.T, dir, line string, then func()) {
 	host := s.host(t)
 	s.give(t)
 	before := ocitest.Snapshot(t, host)
+	if out, err := s.command(line).CombinedOutput(); err != nil {
+		t.Fatalf("it does not work either without anybody to disturb it: %v: %s", err, out)
+	}
+	then()
 	swapper := startSwapping(s.path(dir), host)
 	runs, failed := 0, 0
 	want := int64(pick(100, 1000))
@@ -233,14 +237,16 @@ func changesAtOpen(t *testing.T, s stage, n int, what string, change func(path s
 	path := s.path("bundle/rootfs/new")
 	before := ocitest.Snapshot(t, s.path("layout/blobs"))
 	opens := 0
+	var changed error
 	got := v.trace(t, s, &tracer{which: func(c call) bool {
 		if name := c.name(); (name == "openat" || name == "openat2") && c.path() == path {
 			if opens++; opens == n {
-				must(t, change(path))
+				changed = change(path)
 			}
 		}
 		return false
 	}})
+	must(t, changed)
 	if opens < n {
 		return false
 	}
