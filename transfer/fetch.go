@@ -98,6 +98,7 @@ func (r *repository) tryManifest(ctx context.Context, reference string, pinned d
 func (r *repository) document(req *http.Request, q *quiet) ([]byte, *answer, error) {
 	// Repeating the request has waits and limits of its own.
 	q.stop()
+	req.Header.Set(largeAnswer, "yes")
 	resp, err := r.do(req, http.StatusOK)
 	if err != nil {
 		return nil, nil, err
@@ -160,9 +161,9 @@ func mediaTypeOf(header string, data []byte) string {
 		return said
 	}
 	var doc struct {
-		MediaType string            `json:"mediaType"`
-		Manifests []json.RawMessage `json:"manifests"`
-		Config    json.RawMessage   `json:"config"`
+		MediaType string          `json:"mediaType"`
+		Manifests json.RawMessage `json:"manifests"` // seen, and not gone through
+		Config    json.RawMessage `json:"config"`
 	}
 	if json.Unmarshal(data, &doc) != nil {
 		return said
@@ -265,6 +266,7 @@ func (b *blobReader) ask(ctx context.Context, ranged bool) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	req.Header.Set(largeAnswer, "yes")
 	if !ranged {
 		return b.r.do(req, http.StatusOK)
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -199,6 +200,11 @@ func loopback(host string) bool {
 // be had again are repeated.
 func (w *web) RoundTrip(req *http.Request) (*http.Response, error) {
 	host := req.URL.Host
+	large := req.Header.Get(largeAnswer) != ""
+	if large {
+		req = req.Clone(req.Context())
+		req.Header.Del(largeAnswer)
+	}
 	var t *http.Transport
 	switch {
 	case w.insecure(host):
@@ -220,7 +226,7 @@ func (w *web) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	replayable := req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
 	for p := w.pauser(); ; {
-		resp, err := t.RoundTrip(req)
+		resp, err := w.try(t, req, large)
 		switch {
 		case err == nil && !temporary(resp.StatusCode):
 			w.note(host)
@@ -241,6 +247,59 @@ func (w *web) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 		}
 	}
+}
+
+// largeAnswer is a header, which is not sent, of requests for documents and blobs: whoever
+// makes them looks after the size of the answer, and that it does not stop coming. All
+// others, of which some are made by go-containerregistry, are answered in a few words.
+const largeAnswer = "Shale-Large-Answer"
+
+// maxAnswer is the size limit of all other answers, in bytes. There are tokens of some
+// kilobytes.
+const maxAnswer = 1 << 20
+
+// try makes a request once.
+func (w *web) try(t *http.Transport, req *http.Request, large bool) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	resp, err := t.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	b := &answerBody{ReadCloser: resp.Body, left: math.MaxInt64, cancel: cancel}
+	if !large || resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
+		b.left = maxAnswer
+		b.timer = time.AfterFunc(w.opt.Silence, func() { cancel(errQuiet) })
+	}
+	resp.Body = b
+	return resp, nil
+}
+
+// answerBody is a body that comes to an end, whoever reads it.
+type answerBody struct {
+	io.ReadCloser
+	left   int64       // how many more bytes there may be
+	timer  *time.Timer // cancels the request; nil if nothing does
+	cancel context.CancelCauseFunc
+}
+
+var errLongAnswer = fmt.Errorf("the answer has more than %d bytes", maxAnswer)
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, errLongAnswer
+	}
+	return n, err
+}
+
+func (b *answerBody) Close() error {
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	err := b.ReadCloser.Close()
+	b.cancel(nil)
+	return err
 }
 
 var errReplay = errors.New("the registry wanted other credentials in the middle of an upload")
