@@ -22,7 +22,11 @@ type graph struct {
 	whole bool
 
 	seen map[visited]bool
+	held int64 // bytes of the documents that lead to the one that is looked at
 }
+
+// maxHeld is how many bytes of documents that lead to each other are held in memory.
+const maxHeld = 32 << 20
 
 // visited is what makes two descriptors the same for a walk.
 type visited struct {
@@ -51,6 +55,13 @@ func (g *graph) walk(ctx context.Context, d ispec.Descriptor, depth int) error {
 	}
 	g.seen[v] = true
 	g.visit(d)
+	if isDocument(d) {
+		g.held += d.Size
+		defer func() { g.held -= d.Size }()
+		if g.held > maxHeld {
+			return errorf(layout.ErrTooLarge, "%s: the documents that lead to it have more than %d bytes together", d.Digest, int64(maxHeld))
+		}
+	}
 	children, subject, err := g.children(ctx, d)
 	if err != nil {
 		return err

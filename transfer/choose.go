@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -80,11 +79,15 @@ func (c *copier) members(ctx context.Context, root ispec.Descriptor) ([]candidat
 	}
 	members := c.found
 	c.found = nil
+	asked := 0
 	for i := range members {
 		m := &members[i]
 		if m.desc.Platform != nil {
 			m.platform = *m.desc.Platform
 			continue
+		}
+		if asked++; asked > maxConfigs {
+			return nil, errTooManyConfigs
 		}
 		p, err := c.platformOf(ctx, m.desc)
 		if err != nil {
@@ -148,6 +151,7 @@ func (c *copier) platformOf(ctx context.Context, d ispec.Descriptor) (ispec.Plat
 func pick(members []candidate, want ispec.Platform) (candidate, error) {
 	best := -1
 	var offered []string
+	seen := map[string]bool{}
 	for i, m := range members {
 		if layout.SamePlatform(want, m.platform) {
 			return m, nil
@@ -156,7 +160,8 @@ func pick(members []candidate, want ispec.Platform) (candidate, error) {
 		if layout.Fits(want, m.platform) && (best < 0 || layout.Fits(m.platform, members[best].platform)) {
 			best = i
 		}
-		if name := quote.Name(layout.PlatformString(m.platform)); !slices.Contains(offered, name) {
+		if name := quote.Name(layout.PlatformString(m.platform)); !seen[name] {
+			seen[name] = true
 			offered = append(offered, name)
 		}
 	}
@@ -164,7 +169,7 @@ func pick(members []candidate, want ispec.Platform) (candidate, error) {
 		return members[best], nil
 	}
 	return candidate{}, errorf(layout.ErrNotFound, "there is no image for %s, only for %s",
-		layout.PlatformString(want), strings.Join(offered, ", "))
+		layout.PlatformString(want), list(offered))
 }
 
 // subset makes an index of some of the images below root, and of the attestations of

@@ -32,6 +32,7 @@ type copier struct {
 
 	found []candidate // by gatherIndexes
 	docs  map[digest.Digest]*document
+	order []digest.Digest // of docs, as they were found
 	blobs map[digest.Digest]ispec.Descriptor
 	own   map[digest.Digest][]byte // documents that are not in the source but made here
 	taken []digest.Digest          // referrers
@@ -57,7 +58,7 @@ type document struct {
 
 // copy copies root and all below it, and then sets the ref.
 func (c *copier) copy(ctx context.Context, root ispec.Descriptor) error {
-	c.docs, c.blobs = map[digest.Digest]*document{}, map[digest.Digest]ispec.Descriptor{}
+	c.docs, c.order, c.blobs = map[digest.Digest]*document{}, nil, map[digest.Digest]ispec.Descriptor{}
 	if err := c.gather(ctx, []ispec.Descriptor{root}); err != nil {
 		return err
 	}
@@ -84,7 +85,7 @@ func (c *copier) copy(ctx context.Context, root ispec.Descriptor) error {
 // Limits of the manifests and indexes of one image, which are all held in memory.
 const (
 	maxDocuments     = 100_000
-	maxDocumentBytes = 128 << 20 // of all together
+	maxDocumentBytes = 32 << 20 // of all together, which become several times as much
 )
 
 // gather reads the documents and all that they lead to, level by level.
@@ -98,11 +99,12 @@ func (c *copier) gather(ctx context.Context, level []ispec.Descriptor) error {
 			if c.docs[d.Digest] == nil {
 				doc := &document{desc: d}
 				c.docs[d.Digest] = doc
+				c.order = append(c.order, d.Digest)
 				todo = append(todo, doc)
 			}
-		}
-		if len(c.docs) > maxDocuments {
-			return errorf(layout.ErrTooLarge, "there are more than %d manifests and indexes", maxDocuments)
+			if len(c.docs) > maxDocuments {
+				return errorf(layout.ErrTooLarge, "there are more than %d manifests and indexes", maxDocuments)
+			}
 		}
 		err := forEach(ctx, c.parallel, todo, func(ctx context.Context, doc *document) error {
 			return c.read(ctx, doc)

@@ -30,9 +30,9 @@ import (
 const (
 	maxDockerManifest = 8 << 20 // bytes of manifest.json
 	maxDockerImages   = 4096
-	maxDockerMade     = 32 << 20 // bytes of the manifests that are made for it
-	maxDockerConfigs  = maxDocumentBytes
-	maxDockerLinks    = 8 // that lead from one to the next
+	maxDockerMade     = 32 << 20  // bytes of the manifests that are made for it
+	maxDockerConfigs  = 128 << 20 // bytes of the configs of all images, which are read one by one
+	maxDockerLinks    = 8         // that lead from one to the next
 )
 
 // ErrNoDockerArchive means that a tar is not what "docker save" writes: there is no

@@ -29,8 +29,8 @@ type Image struct {
 // OpenImage opens the image that src names. What is not in a layout is fetched into a
 // temporary one in the directory tempDir, or that of [os.TempDir] if it is empty. Of the
 // options, Platforms may have one entry, which says which image of an index is meant,
-// that of this machine by default; besides it, NoLock, Parallel, Registry, Warn and
-// Progress count. The caller closes the image in any case: nothing else removes the
+// that of this machine by default; besides it, Limits, Layout, Parallel, Registry,
+// Warn and Progress count. The caller closes the image in any case: nothing else removes the
 // temporary layout, but after a kill the next OpenImage in the same directory does.
 func OpenImage(ctx context.Context, src Location, tempDir string, opt Options) (*Image, error) {
 	img, err := openImage(ctx, src, tempDir, &opt)
@@ -124,6 +124,9 @@ type imageFetcher struct {
 // maxConfigs is how many images of an index are asked what they are for.
 const maxConfigs = 1000
 
+var errTooManyConfigs = errorf(layout.ErrTooLarge,
+	"there are more than %d images, and nothing says for which platform", maxConfigs)
+
 // indexes fetches the indexes that d leads to, and what says for which platform an image
 // is where they do not: known tells whether they do.
 func (f *imageFetcher) indexes(ctx context.Context, d ispec.Descriptor, known bool, depth int) error {
@@ -159,7 +162,7 @@ func (f *imageFetcher) indexes(ctx context.Context, d ispec.Descriptor, known bo
 // config fetches the config of an image.
 func (f *imageFetcher) config(ctx context.Context, doc *document) error {
 	if len(f.seen) > maxConfigs {
-		return errorf(layout.ErrTooLarge, "there are more than %d images, and nothing says for which platform", maxConfigs)
+		return errTooManyConfigs
 	}
 	config := doc.blobs[0]
 	if !layout.IsConfig(config.MediaType) {

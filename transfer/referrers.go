@@ -46,28 +46,20 @@ func (c *copier) gatherReferrers(ctx context.Context) error {
 	if !ok {
 		return errorf(ErrUnsupported, "this source does not tell what refers to an image")
 	}
-	asked := map[digest.Digest]bool{}
-	for {
-		var todo []digest.Digest
-		for _, doc := range sortedDocuments(c.docs) {
-			if d := doc.desc.Digest; !asked[d] && c.own[d] == nil {
-				asked[d] = true
-				todo = append(todo, d)
-			}
+	for at := 0; at < len(c.order); at++ { // which grows by what is found
+		subject := c.order[at]
+		if c.own[subject] != nil {
+			continue
 		}
-		if len(todo) == 0 {
-			return nil
+		list, err := src.referrers(ctx, subject)
+		if err != nil {
+			return &Error{Op: "look for referrers of", Ref: subject.String(), Err: err}
 		}
-		for _, subject := range todo {
-			list, err := src.referrers(ctx, subject)
-			if err != nil {
-				return &Error{Op: "look for referrers of", Ref: subject.String(), Err: err}
-			}
-			if err := c.addReferrers(ctx, subject, list); err != nil {
-				return err
-			}
+		if err := c.addReferrers(ctx, subject, list); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 func (c *copier) addReferrers(ctx context.Context, subject digest.Digest, list []ispec.Descriptor) error {
