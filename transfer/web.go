@@ -252,6 +252,8 @@ func (w *web) RoundTrip(req *http.Request) (*http.Response, error) {
 // largeAnswer is a header, which is not sent, of requests for documents and blobs: whoever
 // makes them looks after the size of the answer, and that it does not stop coming. All
 // others, of which some are made by go-containerregistry, are answered in a few words.
+// The requests for tokens that it makes on the way have the same context, and cannot be
+// told apart by that.
 const largeAnswer = "Shale-Large-Answer"
 
 // maxAnswer is the size limit of all other answers, in bytes. There are tokens of some
