@@ -38,11 +38,11 @@ func TestLimits(t *testing.T) {
 
 	copies := func(from, to string) func(*testing.T, layer.Limits) error {
 		return func(t *testing.T, limits layer.Limits) error {
-			opt := quick()
+			opt, scheme := quick(), to
 			if opt.Limits = limits; to == "gzip" {
-				to, opt.Compress = "", layer.Gzip
+				scheme, opt.Compress = "", layer.Gzip
 			}
-			_, err := Copy(t.Context(), location(t, from), location(t, to+filepath.Join(t.TempDir(), "to")+":a:v"), opt)
+			_, err := Copy(t.Context(), location(t, from), location(t, scheme+filepath.Join(t.TempDir(), "to")+":a:v"), opt)
 			return err
 		}
 	}
