@@ -46,7 +46,10 @@ func (c *copier) gatherReferrers(ctx context.Context) error {
 	if !ok {
 		return errorf(ErrUnsupported, "this source does not tell what refers to an image")
 	}
-	for at := 0; at < len(c.order); at++ { // which grows by what is found
+	for at := 0; ; at++ {
+		if at == len(c.order) { // which has grown by what was found
+			return nil
+		}
 		subject := c.order[at]
 		if c.own[subject] != nil {
 			continue
@@ -59,7 +62,6 @@ func (c *copier) gatherReferrers(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
 }
 
 func (c *copier) addReferrers(ctx context.Context, subject digest.Digest, list []ispec.Descriptor) error {
