@@ -42,7 +42,7 @@ check: lint unit hostile sample-faults sample-fuzz bats ## run all tests with wh
 unit: export SHALE_UMOCI = $(CURDIR)/bin/peers/umoci
 unit: peers ## run the unit tests, with the race detector where there is a C compiler
 	@[ -n "$(RACE)" ] || echo "SKIPPED: the race detector, since gcc is missing"
-	$(GO) test -p 4 $(RACE) $$($(GO) list ./... | grep -v -e /test/hostile -e /test/faults)
+	$(GO) test -p 4 -timeout 30m $(RACE) $$($(GO) list ./... | grep -v -e /test/hostile -e /test/faults)
 
 .PHONY: hostile
 hostile: ## run hostile inputs against the binary and print a line for each
