@@ -164,12 +164,13 @@ layers() { # LAYOUT TAG
 
 # layer_tar LAYOUT TAG INDEX prints a layer, uncompressed; -1 is the last.
 layer_tar() {
-	local desc
-	desc=$(manifest "$1" "$2" | jq -c ".layers[$3]")
-	case $(jq -r .mediaType <<<"$desc") in
-	*gzip) blob "$1" "$(jq -r .digest <<<"$desc")" | gzip -dc ;;
-	*zstd) blob "$1" "$(jq -r .digest <<<"$desc")" | zstd -dc ;;
-	*) blob "$1" "$(jq -r .digest <<<"$desc")" ;;
+	local type digest desc
+	desc=$(manifest "$1" "$2" | jq -r ".layers[$3] | .mediaType + \" \" + .digest")
+	read -r type digest <<<"$desc"
+	case $type in
+	*gzip) blob "$1" "$digest" | gzip -dc ;;
+	*zstd) blob "$1" "$digest" | zstd -dc ;;
+	*) blob "$1" "$digest" ;;
 	esac
 }
 
@@ -207,6 +208,8 @@ verified() {
 	local layout=$1 report bad
 	shift
 	report=$("$SHALE" verify --json --layout "$layout") || true
+	# Starting jq takes longer than verify does, and mostly there is nothing to look at.
+	[[ $report != *'"findings":[],'* ]] || return 0
 	bad=$(jq -c '.findings[] | select(.severity != "info" and (.code | IN($ARGS.positional[]) | not))' --args "$@" <<<"$report") ||
 		fail "verify prints no JSON about $layout" || return
 	[ -z "$bad" ] || fail "verify finds in $layout: $bad"

@@ -8,7 +8,7 @@
 #   bats/run.sh repack tag   only these
 #
 # SHALE names another binary to test, KILLS how many times the crash tests kill:
-# by default 300 times as root and 100 times as the ordinary user.
+# by default 120 times as root and 60 times as the ordinary user.
 set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -94,7 +94,7 @@ count() {
 start_ordinary() {
 	install -d -o "$user" "$work/tmp-user"
 	set -m # a process group of its own, which can be stopped as a whole
-	suite user 100 setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups >"$work/user.out" 2>&1 &
+	suite user 60 setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups >"$work/user.out" 2>&1 &
 	ordinary=$!
 	set +m
 }
@@ -110,7 +110,7 @@ if [ "$(id -u)" = 0 ]; then
 		echo "SKIPPED: the tests as an ordinary user, since $user could not be created"
 	fi
 	mkdir "$work/tmp-root"
-	suite root 300 env
+	suite root 120 env
 	count root
 	if [ -n "$ordinary" ]; then
 		wait "$ordinary" || result=1
@@ -120,7 +120,7 @@ if [ "$(id -u)" = 0 ]; then
 	fi
 else
 	mkdir "$work/tmp-user"
-	suite user 300 env
+	suite user 120 env
 	count user
 fi
 

@@ -39,7 +39,7 @@ func stackOf(t *testing.T, layers [][]byte) *Tree {
 // order layers are applied to them, and whoever looks at what meanwhile.
 func TestClone(t *testing.T) {
 	const base, trees = 2, 3
-	for seed := range uint64(100) {
+	for seed := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, 5))
 		opt := ocitest.StackOptions{Entries: 5 + rng.IntN(30)}
 		lower := ocitest.RandomStack(rng, base, opt).Layers()

@@ -92,7 +92,8 @@ type member struct {
 func archiveOf(t testing.TB, dir, name string, members []member) string {
 	t.Helper()
 	var buf bytes.Buffer
-	zw := gzip.NewWriter(&buf)
+	zw, err := gzip.NewWriterLevel(&buf, gzip.BestSpeed)
+	must(t, err)
 	tw := tar.NewWriter(zw)
 	for _, m := range members {
 		m.h.Size, m.h.Mode = int64(len(m.body)), 0o444

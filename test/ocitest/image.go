@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -220,6 +221,31 @@ func (i Image) putLayer(s store, layer io.Reader) (ispec.Descriptor, digest.Dige
 	return ispec.Descriptor{MediaType: mediaType, Digest: dgst, Size: size}, diffID.Digest(), err
 }
 
+// gzips are compressors that are used again, since making one costs more than a small
+// layer, and under the race detector much more. Their level is the one that is cheapest
+// for what does not compress.
+var gzips = sync.Pool{New: func() any {
+	z, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+	if err != nil {
+		panic(err) // the level is a valid one
+	}
+	return z
+}}
+
+type pooledGzip struct{ *gzip.Writer }
+
+func fastGzip(w io.Writer) io.WriteCloser {
+	z := gzips.Get().(*gzip.Writer)
+	z.Reset(w)
+	return pooledGzip{z}
+}
+
+func (p pooledGzip) Close() error {
+	err := p.Writer.Close()
+	gzips.Put(p.Writer)
+	return err
+}
+
 type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
@@ -230,11 +256,11 @@ func compress(w io.Writer, algorithm string, docker bool) (io.WriteCloser, strin
 	switch algorithm {
 	case "", "gzip":
 		if docker {
-			return gzip.NewWriter(w), ".gzip", nil
+			return fastGzip(w), ".gzip", nil
 		}
-		return gzip.NewWriter(w), "+gzip", nil
+		return fastGzip(w), "+gzip", nil
 	case "zstd":
-		z, err := zstd.NewWriter(w)
+		z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
 		if docker {
 			return z, ".zstd", err
 		}

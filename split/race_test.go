@@ -1,8 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-
-//go:build race
-
-package split
-
-// raceEnabled says that memory is not what it would be.
-const raceEnabled = true
