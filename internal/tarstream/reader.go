@@ -3,19 +3,17 @@
 // Package tarstream reads tar archives as archive/tar does, and faster.
 //
 // Nearly all headers of a layer are of one kind: a file, directory or link with plain
-// octal numbers, in the form of POSIX or of GNU. Those are read here. Everything else,
-// extended headers, long names, sparse files, and whatever is wrong, is left to
-// archive/tar, so that there is one opinion on what an archive means.
+// octal numbers, in the form of POSIX or of GNU, at most with a small extended header of
+// names and times before it. Those are read here. Everything else, attributes, large
+// numbers, sparse files, and whatever is wrong, is left to archive/tar, so that there is
+// one opinion on what an archive means.
 package tarstream
 
 import (
 	"archive/tar"
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"io"
 	"strings"
-	"time"
 )
 
 // blockSize is the unit of an archive, in bytes.
@@ -25,9 +23,9 @@ const blockSize = 512
 // what it has been asked for.
 type Reader struct {
 	src   io.Reader
-	left  int64 // bytes of the body that have not been read
-	pad   int64 // bytes behind the body
-	block [blockSize]byte
+	left  int64               // bytes of the body that have not been read
+	pad   int64               // bytes behind the body
+	ahead [3 * blockSize]byte // a header, or an extended one with records and a header
 	hdr   tar.Header
 	lib   *tar.Reader // has read the last entry, and must read its body and go on from it
 	err   error
@@ -54,14 +52,15 @@ func (t *Reader) next() (*tar.Header, error) {
 		if err := t.skip(); err != nil {
 			return nil, err
 		}
-		if _, err := io.ReadFull(t.src, t.block[:]); err != nil {
+		if _, err := io.ReadFull(t.src, t.ahead[:blockSize]); err != nil {
 			return nil, err
 		}
-		if parse(&t.block, &t.hdr) {
+		n, err := t.parse()
+		if n == 0 {
 			t.begin(&t.hdr)
 			return &t.hdr, nil
 		}
-		t.lib = tar.NewReader(io.MultiReader(strings.NewReader(string(t.block[:])), t.src))
+		t.lib = tar.NewReader(io.MultiReader(strings.NewReader(string(t.ahead[:n])), sourceAfter(t.src, err)))
 	}
 	hdr, err := t.lib.Next()
 	if err != nil {
@@ -73,6 +72,43 @@ func (t *Reader) next() (*tar.Header, error) {
 	}
 	return hdr, nil
 }
+
+// parse reads a header of the frequent kind, the first block of which is in ahead, and
+// then returns 0. Otherwise it returns how much is in ahead now, and the error that
+// ended reading it.
+func (t *Reader) parse() (n int, err error) {
+	if parse(block(t.ahead[:]), &t.hdr) {
+		return 0, nil
+	}
+	size := extension(block(t.ahead[:]))
+	if size == 0 {
+		return blockSize, nil
+	}
+	// The header that it belongs to follows, or there is an error.
+	n, err = io.ReadFull(t.src, t.ahead[blockSize:])
+	if err == nil && parse(block(t.ahead[2*blockSize:]), &t.hdr) && records(t.ahead[blockSize:blockSize+size], &t.hdr) {
+		return 0, nil
+	}
+	return blockSize + n, err
+}
+
+func block(b []byte) *[blockSize]byte { return (*[blockSize]byte)(b) }
+
+// sourceAfter is what follows in src, from which reading has ended with err, if not nil.
+func sourceAfter(src io.Reader, err error) io.Reader {
+	switch {
+	case err == nil:
+		return src
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return strings.NewReader("")
+	default:
+		return failing{err}
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // ordinary reports whether the body of an entry is in the archive as it is.
 func ordinary(hdr *tar.Header) bool {
@@ -114,7 +150,7 @@ func (t *Reader) skip() error {
 			return err
 		}
 	}
-	_, err := io.ReadFull(t.src, t.block[:t.pad])
+	_, err := io.ReadFull(t.src, t.ahead[:t.pad])
 	t.pad = 0
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = io.EOF // as at the end of an archive without padding
@@ -139,96 +175,4 @@ func (t *Reader) Read(p []byte) (int, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
-}
-
-// parse reads a header that is of the frequent kind, and otherwise returns false, with
-// hdr in the middle. The fields are those of POSIX.1-1988 (ustar), and of GNU's older
-// form, which has times where ustar has the beginning of a long name.
-func parse(b *[blockSize]byte, hdr *tar.Header) bool {
-	flag := b[156]
-	switch flag {
-	case tar.TypeReg, tar.TypeLink, tar.TypeSymlink, tar.TypeDir:
-	default:
-		return false
-	}
-	prefix := b[345:500]
-	switch string(b[257:265]) {
-	case "ustar\x0000":
-		if string(b[508:]) == "tar\x00" {
-			return false // another form again
-		}
-	case "ustar  \x00":
-		if b[345] != 0 || b[357] != 0 {
-			return false
-		}
-		prefix = nil
-	default:
-		return false
-	}
-	n := numbers{ok: true}
-	if sum := n.octal(b[148:156]); !n.ok || sum != checksum(b) {
-		return false
-	}
-	*hdr = tar.Header{
-		Typeflag: flag,
-		Mode:     n.octal(b[100:108]),
-		Uid:      int(n.octal(b[108:116])),
-		Gid:      int(n.octal(b[116:124])),
-		Size:     n.octal(b[124:136]),
-		ModTime:  time.Unix(n.octal(b[136:148]), 0),
-		Devmajor: n.octal(b[329:337]),
-		Devminor: n.octal(b[337:345]),
-	}
-	if !n.ok {
-		return false
-	}
-	hdr.Name, hdr.Linkname = text(b[:100]), text(b[157:257])
-	if len(prefix) > 0 && prefix[0] != 0 {
-		hdr.Name = text(prefix) + "/" + hdr.Name
-	}
-	return true
-}
-
-// text returns what is before the first NUL.
-func text(b []byte) string {
-	if end := bytes.IndexByte(b, 0); end >= 0 {
-		b = b[:end]
-	}
-	return string(b)
-}
-
-// numbers reads fields until one is not a plain octal number.
-type numbers struct{ ok bool }
-
-// octal reads octal digits behind spaces and before spaces and NULs; none are zero.
-func (n *numbers) octal(b []byte) (v int64) {
-	i := 0
-	for i < len(b) && b[i] == ' ' {
-		i++
-	}
-	for ; i < len(b) && b[i]-'0' < 8; i++ {
-		v = v<<3 | int64(b[i]-'0')
-	}
-	for ; i < len(b); i++ {
-		if b[i] != ' ' && b[i] != 0 {
-			n.ok = false
-		}
-	}
-	return v
-}
-
-// checksum adds up the bytes of a header, of which those of the sum itself count as
-// spaces.
-func checksum(b *[blockSize]byte) int64 {
-	const lanes = 0x00ff00ff00ff00ff
-	var four uint64 // sums of 16 bits, each of 128 bytes at the most
-	for i := 0; i < blockSize; i += 8 {
-		word := binary.LittleEndian.Uint64(b[i:])
-		four += word&lanes + word>>8&lanes
-	}
-	sum := int64(four&0xffff + four>>16&0xffff + four>>32&0xffff + four>>48)
-	for _, c := range b[148:156] {
-		sum += ' ' - int64(c)
-	}
-	return sum
 }

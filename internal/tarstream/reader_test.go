@@ -37,6 +37,9 @@ func archives(tb testing.TB) map[string][]byte {
 			{Typeflag: tar.TypeFifo, Name: "p"},
 			{Typeflag: tar.TypeReg, Name: long, Size: 700},
 			{Typeflag: tar.TypeReg, Name: "big id", Uid: 1 << 25, Size: 1, ModTime: time.Unix(-5, 7)},
+			{Typeflag: tar.TypeReg, Name: "fraction", Size: 2, ModTime: time.Unix(1_500_000_000, 120_000_000)},
+			{Typeflag: tar.TypeReg, Name: "times", ModTime: time.Unix(1, 2), AccessTime: time.Unix(3, 4), ChangeTime: time.Unix(5, 0)},
+			{Typeflag: tar.TypeSymlink, Name: long + "s", Linkname: "\xc3\xa9" + long, ModTime: time.Unix(1_500_000_000, 5)},
 			{Typeflag: tar.TypeReg, Name: "xattr", Size: 1, PAXRecords: map[string]string{"SCHILY.xattr.user.x": "\x00"}},
 			{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "all"}},
 			{Typeflag: tar.TypeReg, Name: "last", Size: 513},
@@ -92,6 +95,30 @@ func byGNU(t *testing.T) map[string][]byte {
 	return all
 }
 
+// byHand are archives with extended headers that no writer makes.
+func byHand() map[string][]byte {
+	all := map[string][]byte{}
+	for _, records := range []string{
+		"", "12 path=abc\n", "12 path=abc\n12 path=abd\n", "012 path=abc\n", "+12 path=abc\n", "13 path=abc\n", "11 path=abc\n",
+		"8 path=\n", "9 path=\n", "13 path=a\x00bc\n", "11 mtime=1\n", "12 mtime=1.\n", "13 mtime=-1\n", "14 mtime=1.-2\n", "14 mtime=1.25\n",
+		"12 mtime=.5\n", "24 mtime=1.1234567891\n", "30 mtime=12345678901234567890\n", "8 size=\n", "10 size=2\n", "6 =ab\n", "6 a=b\n", "5 ab\n",
+		"12 path=abc\n\x00\x00", "12 path=abc", "99999999999999999999 path=abc\n", "12", "1", "15 linkpath=ab\n", "22 GNU.sparse.size=1\n",
+	} {
+		block := func(name, flag, size, body string) string {
+			var b [blockSize]byte
+			copy(b[:], name)
+			copy(b[100:], "0000644\x000000000\x000000000\x00"+size+"\x0000000000000\x00")
+			b[156] = flag[0]
+			copy(b[257:], "ustar\x0000")
+			copy(b[148:], fmt.Sprintf("%06o\x00 ", checksum(&b)))
+			return string(b[:]) + body + strings.Repeat("\x00", -len(body)&(blockSize-1))
+		}
+		all[fmt.Sprintf("%q", records)] = []byte(block("x", "x", fmt.Sprintf("%011o", len(records)), records) +
+			block("name", "0", "00000000003", "abc") + block("last", "5", "00000000000", "") + strings.Repeat("\x00", 1024))
+	}
+	return all
+}
+
 // entry is what a reader says of one entry.
 type entry struct {
 	hdr  tar.Header
@@ -128,14 +155,18 @@ func list(r reader) (all []entry, err error) {
 
 func compare(t *testing.T, archive []byte) {
 	t.Helper()
-	want, werr := list(tar.NewReader(bytes.NewReader(archive)))
+	compareFrom(t, func() io.Reader { return bytes.NewReader(archive) })
+}
+
+func compareFrom(t *testing.T, open func() io.Reader) {
+	t.Helper()
+	want, werr := list(tar.NewReader(open()))
 	// archive/tar seeks where it can, and what we read from cannot be.
-	if w, e := list(tar.NewReader(io.MultiReader(bytes.NewReader(archive)))); !reflect.DeepEqual(w, want) {
+	if w, e := list(tar.NewReader(io.MultiReader(open()))); !reflect.DeepEqual(w, want) {
 		want, werr = w, e
 	}
 	for how, r := range map[string]io.Reader{
-		"whole": bytes.NewReader(archive), "by halves": iotest.HalfReader(bytes.NewReader(archive)),
-		"with the error": iotest.DataErrReader(bytes.NewReader(archive)),
+		"whole": open(), "by halves": iotest.HalfReader(open()), "with the error": iotest.DataErrReader(open()),
 	} {
 		got, err := list(NewReader(r))
 		if !reflect.DeepEqual(got, want) {
@@ -148,12 +179,14 @@ func compare(t *testing.T, archive []byte) {
 }
 
 func TestLikeArchiveTar(t *testing.T) {
-	for _, set := range []map[string][]byte{archives(t), byGNU(t)} {
+	broken := errors.New("broken")
+	for _, set := range []map[string][]byte{archives(t), byGNU(t), byHand()} {
 		for name, archive := range set {
 			t.Run(name, func(t *testing.T) {
 				compare(t, archive)
 				for n := 0; n < len(archive) && n < 20_000; n += 301 {
 					compare(t, archive[:n])
+					compareFrom(t, func() io.Reader { return io.MultiReader(bytes.NewReader(archive[:n]), iotest.ErrReader(broken)) })
 				}
 			})
 		}
@@ -179,6 +212,9 @@ func TestReadsNoFurther(t *testing.T) {
 // FuzzReader compares with archive/tar: the same entries, the same contents, the same
 // errors. Headers that were changed get a right checksum again.
 func FuzzReader(f *testing.F) {
+	for _, archive := range byHand() {
+		f.Add(archive, uint16(blockSize+3), byte('5'))
+	}
 	for _, archive := range archives(f) {
 		f.Add(archive, uint16(150), byte(' '))
 		f.Add(archive, uint16(512+108), byte(0x80))
@@ -199,11 +235,20 @@ func FuzzReader(f *testing.F) {
 }
 
 func BenchmarkNext(b *testing.B) {
+	b.Run("plain", func(b *testing.B) { benchmarkNext(b, 0) })
+	b.Run("extended", func(b *testing.B) { benchmarkNext(b, 5) })
+}
+
+// benchmarkNext reads headers with times of so many nanoseconds.
+func benchmarkNext(b *testing.B, nanoseconds int64) {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	const entries = 1000
 	for i := range entries {
-		if err := w.WriteHeader(&tar.Header{Name: fmt.Sprintf("directory/file-%d", i), Uname: "root", Mode: 0o644, ModTime: time.Unix(1_500_000_000, 0)}); err != nil {
+		if err := w.WriteHeader(&tar.Header{
+			Name: fmt.Sprintf("directory/file-%d", i), Uname: "root", Mode: 0o644,
+			ModTime: time.Unix(1_500_000_000, nanoseconds), Format: tar.FormatPAX,
+		}); err != nil {
 			b.Fatal(err)
 		}
 	}
