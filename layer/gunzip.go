@@ -8,9 +8,15 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
+	"sync"
 
 	"github.com/shale-oci/shale/internal/inflate"
 )
+
+// inflaters are decoders that are used again: the tables of one are larger than many a
+// layer.
+var inflaters = sync.Pool{New: func() any { return inflate.NewReader(nil) }}
 
 // gunzipper decompresses the members of a gzip stream (RFC 1952) one after the
 // other. NUL bytes behind the last one are padding.
@@ -23,35 +29,61 @@ type gunzipper struct {
 }
 
 func newGunzipper(r io.Reader, warn func(msg string)) (io.ReadCloser, error) {
-	g := &gunzipper{z: inflate.NewReader(r), warn: warn}
+	g := &gunzipper{z: inflaters.Get().(*inflate.Reader), warn: warn}
+	g.z.Reset(r)
 	b, err := g.z.ReadByte()
 	if err == nil {
 		err = g.begin(b)
 	}
 	if err != nil {
+		g.Close() //nolint:errcheck // it never fails
 		return nil, fmt.Errorf("gzip: %w", unexpected(err))
 	}
 	return g, nil
 }
 
-func (g *gunzipper) Close() error { return nil }
+func (g *gunzipper) Close() error {
+	if g.z != nil {
+		g.z.Reset(nil)
+		inflaters.Put(g.z)
+		g.z, g.err = nil, fs.ErrClosed
+	}
+	return nil
+}
 
 func (g *gunzipper) Read(p []byte) (int, error) {
 	for g.err == nil {
 		n, err := g.z.Read(p)
-		g.crc = crc32.Update(g.crc, crc32.IEEETable, p[:n])
-		g.size += uint32(n)
-		switch {
-		case errors.Is(err, io.EOF):
-			g.err = g.end()
-		case err != nil:
-			g.err = fmt.Errorf("gzip: %w", err)
-		}
+		g.note(p[:n], err)
 		if n > 0 || len(p) == 0 {
 			return n, nil
 		}
 	}
 	return 0, g.err
+}
+
+func (g *gunzipper) fill(buf []byte) ([]byte, error) {
+	for g.err == nil {
+		data, err := g.z.Fill(buf)
+		g.note(data, err)
+		if len(data) > 0 {
+			return data, nil
+		}
+	}
+	return nil, g.err
+}
+
+// note checks what has been decoded, and goes on to the next member behind the end of
+// one.
+func (g *gunzipper) note(data []byte, err error) {
+	g.crc = crc32.Update(g.crc, crc32.IEEETable, data)
+	g.size += uint32(len(data))
+	switch {
+	case errors.Is(err, io.EOF):
+		g.err = g.end()
+	case err != nil:
+		g.err = fmt.Errorf("gzip: %w", err)
+	}
 }
 
 // Errors of a gzip stream whose compressed data may be right.

@@ -14,6 +14,7 @@ import (
 
 	digest "github.com/opencontainers/go-digest"
 
+	"github.com/shale-oci/shale/internal/inflate"
 	"github.com/shale-oci/shale/internal/sha256pair"
 )
 
@@ -23,7 +24,7 @@ var ErrDiffID = errors.New("diffID mismatch")
 
 const (
 	// chunkSize and chunkCount bound what a stage of a [Stream] reads ahead: 1 MiB.
-	chunkSize  = 256 << 10
+	chunkSize  = inflate.BufferSize // 256 KiB, and what a decoder needs besides
 	chunkCount = 4
 )
 
@@ -66,7 +67,7 @@ func NewStream(ctx context.Context, blob io.Reader, opt StreamOptions) (*Stream,
 	default:
 		return nil, fmt.Errorf("diffID %q: %w", opt.DiffID, digest.ErrDigestUnsupported)
 	}
-	raw := s.stage(ctx, blob)
+	raw := s.stage(ctx, readInto(ctx, blob))
 	plain, err := NewReader(raw, opt.Compression, opt.Warn)
 	if err != nil {
 		s.Close()
@@ -75,14 +76,20 @@ func NewStream(ctx context.Context, blob io.Reader, opt StreamOptions) (*Stream,
 	if opt.Budget == nil {
 		opt.Budget = Limits{}.Budget(0)
 	}
-	plain = &metered{plain, opt.Budget}
 	s.closer = plain
-	s.out = s.stage(ctx, plain)
+	fill := readInto(ctx, plain)
+	s.out = s.stage(ctx, func(buf []byte) ([]byte, error) {
+		data, err := fill(buf)
+		if over := opt.Budget.uncompressed(len(data)); over != nil {
+			return nil, over
+		}
+		return data, err
+	})
 	return s, nil
 }
 
-func (s *Stream) stage(ctx context.Context, r io.Reader) *readAhead {
-	ra := newReadAhead(ctx, r)
+func (s *Stream) stage(ctx context.Context, fill fillFunc) *readAhead {
+	ra := newReadAhead(ctx, fill)
 	s.stages = append(s.stages, ra)
 	return ra
 }
@@ -134,39 +141,69 @@ func (s *Stream) Close() {
 		s.closer.Close() //nolint:errcheck // what it could say has been said by reading
 		s.closer = nil
 	}
+	for _, ra := range s.stages {
+		ra.giveBack()
+	}
+	s.stages = nil
 }
 
-// readAhead reads a reader in a goroutine, a few chunks ahead of its own reader.
+// chunks are buffers of chunkSize that are used again: layers may be many and small.
+var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+
+// fillFunc reads what comes next into buf, of chunkSize, and returns the part of buf that
+// holds it, which nobody may change before the next call. An error comes after all data,
+// or with the last.
+type fillFunc func(buf []byte) (data []byte, err error)
+
+// readInto returns the fillFunc that reads r.
+func readInto(ctx context.Context, r io.Reader) fillFunc {
+	if g, ok := r.(*gunzipper); ok {
+		return g.fill // which need not copy
+	}
+	return func(buf []byte) (data []byte, err error) {
+		n := 0
+		for n < len(buf) && err == nil {
+			if err = ctx.Err(); err != nil {
+				break
+			}
+			var m int
+			m, err = r.Read(buf[n:])
+			n += m
+		}
+		return buf[:n], err
+	}
+}
+
+// readAhead reads in a goroutine, a few chunks ahead of its own reader.
 type readAhead struct {
 	full    chan chunk
-	free    chan []byte
+	free    chan *[chunkSize]byte
 	quit    chan struct{}
 	stopped bool
 	running sync.WaitGroup
 	cur     chunk
-	off     int
 }
 
 type chunk struct {
-	buf []byte
-	n   int
-	err error
+	buf  *[chunkSize]byte
+	data []byte // what has not been read, in buf
+	err  error
 }
 
-func newReadAhead(ctx context.Context, r io.Reader) *readAhead {
+func newReadAhead(ctx context.Context, fill fillFunc) *readAhead {
 	ra := &readAhead{
 		full: make(chan chunk, chunkCount),
-		free: make(chan []byte, chunkCount),
+		free: make(chan *[chunkSize]byte, chunkCount),
 		quit: make(chan struct{}),
 	}
 	for range chunkCount {
-		ra.free <- nil // made when first needed: small layers need few
+		ra.free <- nil // got when first needed: small layers need few
 	}
-	ra.running.Go(func() { ra.read(ctx, r) })
+	ra.running.Go(func() { ra.read(ctx, fill) })
 	return ra
 }
 
-func (ra *readAhead) read(ctx context.Context, r io.Reader) {
+func (ra *readAhead) read(ctx context.Context, fill fillFunc) {
 	for {
 		var c chunk
 		select {
@@ -175,50 +212,35 @@ func (ra *readAhead) read(ctx context.Context, r io.Reader) {
 			return
 		}
 		if c.buf == nil {
-			c.buf = make([]byte, chunkSize)
+			c.buf = chunks.Get().(*[chunkSize]byte)
 		}
-		c.n, c.err = fill(ctx, r, c.buf)
-		select {
-		case ra.full <- c:
-		case <-ra.quit:
-			return
+		if c.err = ctx.Err(); c.err == nil {
+			c.data, c.err = fill(c.buf[:])
 		}
+		ra.full <- c // there is room for all that there are
 		if c.err != nil {
 			return
 		}
 	}
 }
 
-// fill reads until buf is full or there is an error.
-func fill(ctx context.Context, r io.Reader, buf []byte) (n int, err error) {
-	for n < len(buf) && err == nil {
-		if err = ctx.Err(); err != nil {
-			return n, err
-		}
-		var m int
-		m, err = r.Read(buf[n:])
-		n += m
-	}
-	return n, err
-}
-
 func (ra *readAhead) Read(p []byte) (int, error) {
-	for ra.off == ra.cur.n {
+	for len(ra.cur.data) == 0 {
 		if ra.cur.err != nil {
 			return 0, ra.cur.err
 		}
 		if ra.cur.buf != nil {
 			ra.free <- ra.cur.buf
+			ra.cur.buf = nil
 		}
 		select {
 		case ra.cur = <-ra.full:
 		case <-ra.quit:
-			ra.cur = chunk{err: io.ErrClosedPipe}
+			ra.cur.err = io.ErrClosedPipe
 		}
-		ra.off = 0
 	}
-	n := copy(p, ra.cur.buf[ra.off:ra.cur.n])
-	ra.off += n
+	n := copy(p, ra.cur.data)
+	ra.cur.data = ra.cur.data[n:]
 	return n, nil
 }
 
@@ -227,5 +249,27 @@ func (ra *readAhead) stop() {
 	if !ra.stopped {
 		ra.stopped = true
 		close(ra.quit)
+	}
+}
+
+// giveBack gives the buffers to others. The goroutine has ended, and nothing is read any
+// more.
+func (ra *readAhead) giveBack() {
+	put := func(buf *[chunkSize]byte) {
+		if buf != nil {
+			chunks.Put(buf)
+		}
+	}
+	put(ra.cur.buf)
+	ra.cur = chunk{err: io.ErrClosedPipe}
+	for {
+		select {
+		case c := <-ra.full:
+			put(c.buf)
+		case buf := <-ra.free:
+			put(buf)
+		default:
+			return
+		}
 	}
 }

@@ -36,6 +36,9 @@ const (
 	// inSlack is more than one round can read: it loads eight bytes up to two
 	// times and goes on by seven each time.
 	inSlack = 32
+
+	// BufferSize is the length of a buffer for [Reader.Fill].
+	BufferSize = windowSize + outSize + outSlack
 )
 
 // Reader decompresses one stream after another from the same source. It reads
@@ -79,7 +82,14 @@ const (
 
 // NewReader returns a reader of the stream that begins where r is.
 func NewReader(r io.Reader) *Reader {
-	return &Reader{src: r, in: make([]byte, inSize+inSlack), out: make([]byte, windowSize+outSize+outSlack), portable: !fast}
+	return &Reader{src: r, in: make([]byte, inSize+inSlack), portable: !fast}
+}
+
+// Reset makes z a reader of the stream that begins where r is, whatever it has read.
+func (z *Reader) Reset(r io.Reader) {
+	z.src, z.srcErr, z.out = r, nil, nil
+	z.ip, z.inEnd, z.bitBuf, z.nbits = 0, 0, 0, 0
+	z.Next()
 }
 
 // Next begins the next stream in the same source.
@@ -119,6 +129,12 @@ func (z *Reader) Read(p []byte) (int, error) {
 		if len(p) == 0 {
 			return 0, nil
 		}
+		if z.out == nil {
+			z.out = make([]byte, BufferSize)
+		}
+		if z.wp >= windowSize+outSize {
+			z.moveTo(z.out)
+		}
 		z.decode()
 	}
 	n := copy(p, z.out[z.rp:z.wp])
@@ -126,14 +142,34 @@ func (z *Reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// decode decodes until there is a buffer full, or the stream ends, or err is
-// set. All that was decoded before has been read.
-func (z *Reader) decode() {
-	if z.wp >= windowSize+outSize {
-		copy(z.out, z.out[z.wp-windowSize:z.wp])
-		z.base = max(0, z.base-(z.wp-windowSize))
-		z.rp, z.wp = windowSize, windowSize
+// Fill is Read without copying: what comes next is decoded into buf, of BufferSize bytes,
+// and a part of buf is returned. It must not be changed before the next call, which may be
+// with another buffer or the same one.
+func (z *Reader) Fill(buf []byte) ([]byte, error) {
+	for z.rp == z.wp {
+		if z.err != nil {
+			return nil, z.err
+		}
+		z.moveTo(buf[:BufferSize])
+		z.decode()
 	}
+	data := z.out[z.rp:z.wp]
+	z.rp = z.wp
+	return data, nil
+}
+
+// moveTo makes out the buffer to decode into, with what matches may refer to at its
+// beginning. All that was decoded before has been read.
+func (z *Reader) moveTo(out []byte) {
+	by := windowSize - z.wp
+	base := max(0, z.base+by)
+	copy(out[base:windowSize], z.out[base-by:z.wp])
+	z.out, z.base, z.rp, z.wp = out, base, windowSize, windowSize
+}
+
+// decode decodes until there is a buffer full, or the stream ends, or err is
+// set.
+func (z *Reader) decode() {
 	for z.err == nil && z.wp < windowSize+outSize {
 		switch z.state {
 		case atBlock:

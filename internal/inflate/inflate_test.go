@@ -78,10 +78,17 @@ func TestRoundTrip(t *testing.T) {
 			for how, r := range map[string]io.Reader{
 				"whole": bytes.NewReader(packed), "halves": iotest.HalfReader(bytes.NewReader(packed)),
 				"with error": iotest.DataErrReader(bytes.NewReader(packed)), "portable": bytes.NewReader(packed),
+				"filled": bytes.NewReader(packed),
 			} {
 				z := NewReader(r)
 				z.portable = z.portable || how == "portable"
-				got, err := io.ReadAll(z)
+				var got []byte
+				var err error
+				if how == "filled" {
+					got, err = fillAll(z)
+				} else {
+					got, err = io.ReadAll(z)
+				}
 				if err != nil || !bytes.Equal(got, data) {
 					t.Errorf("%s, level %d, %s: %d of %d bytes, %v", name, level, how, len(got), len(data), err)
 				}
@@ -92,6 +99,43 @@ func TestRoundTrip(t *testing.T) {
 	got, err := io.ReadAll(NewReader(iotest.OneByteReader(bytes.NewReader(deflate(t, data, 9)))))
 	if err != nil || !bytes.Equal(got, data) {
 		t.Errorf("byte by byte: %q, %v", got, err)
+	}
+}
+
+// fillAll reads z by means of two buffers and the first of them again, of which what is
+// not in use is overwritten.
+func fillAll(z *Reader) (all []byte, err error) {
+	bufs := [2][]byte{make([]byte, BufferSize), make([]byte, BufferSize)}
+	for i := 0; ; i++ {
+		data, err := z.Fill(bufs[i%3%2])
+		all = append(all, data...)
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		} else if err != nil {
+			return all, err
+		}
+		if i%3 == 0 {
+			copy(bufs[1], bytes.Repeat([]byte{0xaa}, BufferSize))
+		}
+	}
+}
+
+func TestResetForgets(t *testing.T) {
+	source := corpora(t)["source"]
+	packed := deflate(t, source, 6)
+	z := NewReader(bytes.NewReader(packed[:len(packed)/2]))
+	if _, err := fillAll(z); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("half a stream: %v", err)
+	}
+	for range 2 {
+		z.Reset(bytes.NewReader(packed))
+		if got, err := fillAll(z); err != nil || !bytes.Equal(got, source) {
+			t.Errorf("%d of %d bytes, %v", len(got), len(source), err)
+		}
+	}
+	z.Reset(bytes.NewReader(deflate(t, []byte("short"), 0)))
+	if got, err := io.ReadAll(z); err != nil || string(got) != "short" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 
