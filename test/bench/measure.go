@@ -156,6 +156,7 @@ func timed(name string, args ...string) (u usage, err error) {
 type compared struct {
 	work  string
 	goal  float64 // the ratio that there must be at least; 0 for none
+	igzip float64 // the same where igzip is on PATH
 	other bool    // this is with another image, or none: its memory has a goal of its own
 	shale func() (usage, error)
 	peer  func() (usage, error)
@@ -184,7 +185,10 @@ func (b *bench) compare(c compared) error {
 	ratio := median(ratios)
 	goal := ""
 	if c.goal > 0 {
-		goal = fmt.Sprintf("at least %g: %s", c.goal, b.judge(c.work, ratio >= c.goal))
+		goal = fmt.Sprintf("at least %.3g: %s", c.goal, b.judge(c.work, ratio >= c.goal))
+	}
+	if path, _ := exec.LookPath("igzip"); c.igzip > 0 && path != "" {
+		goal += fmt.Sprintf("; where there is igzip, %.3g: %s", c.igzip, b.judge(c.work+" where there is igzip", ratio >= c.igzip))
 	}
 	b.printf("| %-46s | %7.2f s | %7.2f s | %6.1f | %9d | %8d | %s |\n", c.work, median(ours), median(theirs), ratio, ourPeak>>20, theirPeak>>20, goal)
 	return nil
