@@ -102,8 +102,9 @@ func NewReader(r io.Reader, c Compression, warn func(msg string)) (io.ReadCloser
 		if found != "zstd" {
 			return nil, fmt.Errorf("%w: zstd expected, %s found", ErrMagic, orUnknown(found))
 		}
+		// More than one goroutine of its own gains nothing beside those of a Stream.
 		zr, err := zstd.NewReader(br, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderConcurrency(2))
+			zstd.WithDecoderConcurrency(1))
 		if err != nil {
 			return nil, fmt.Errorf("zstd: %w", err)
 		}

@@ -128,7 +128,7 @@ func (s *Stream) Finish() error {
 func (s *Stream) Sum() digest.Digest { return digest.NewDigest(s.diffID.Algorithm(), s.hash) }
 
 // Close stops reading. The blob is not used any more when it returns. Closing
-// again does nothing.
+// again does nothing. What has been read to its end can still be finished.
 func (s *Stream) Close() {
 	// A stage waits for the one before it, so that the first must end first.
 	for _, ra := range s.stages {
@@ -261,7 +261,10 @@ func (ra *readAhead) giveBack() {
 		}
 	}
 	put(ra.cur.buf)
-	ra.cur = chunk{err: io.ErrClosedPipe}
+	if len(ra.cur.data) > 0 || ra.cur.err == nil {
+		ra.cur.err = io.ErrClosedPipe
+	}
+	ra.cur = chunk{err: ra.cur.err} // the end stays what it was
 	for {
 		select {
 		case c := <-ra.full:

@@ -192,6 +192,29 @@ func TestStreamCancelled(t *testing.T) {
 	}
 }
 
+// After Close there is nothing to read but the end, if that has been seen.
+func TestStreamAfterClose(t *testing.T) {
+	data := text(1 << 20)
+	for _, c := range []Compression{None, Gzip, Zstd} {
+		for _, rest := range []int64{0, 1, int64(len(data)) - 10} {
+			s, err := NewStream(t.Context(), bytes.NewReader(compressed(t, c, data)), StreamOptions{Compression: c, DiffID: digest.FromBytes(data)})
+			must(t, err)
+			read := io.Reader(s)
+			if rest > 0 {
+				read = io.LimitReader(s, int64(len(data))-rest)
+			}
+			_, err = io.Copy(io.Discard, read)
+			must(t, err)
+			s.Close()
+			s.Close()
+			err = s.Finish()
+			if ended := rest == 0; ended && err != nil || !ended && !errors.Is(err, io.ErrClosedPipe) {
+				t.Errorf("%s, %d bytes not read: %v", c, rest, err)
+			}
+		}
+	}
+}
+
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
