@@ -43,6 +43,8 @@ unit: export SHALE_UMOCI = $(CURDIR)/bin/peers/umoci
 # Tests start themselves to be killed, and the race detector has each of these children
 # wait for a second before it ends.
 unit: export GORACE = atexit_sleep_ms=0
+# Collecting garbage is what the race detector makes slowest.
+unit: export GOGC = 400
 unit: peers ## run the unit tests, with the race detector where there is a C compiler
 	@[ -n "$(RACE)" ] || echo "SKIPPED: the race detector, since gcc is missing"
 	$(GO) test -p 4 -timeout 30m $(RACE) $$($(GO) list ./... | grep -v -e /test/hostile -e /test/faults)

@@ -110,8 +110,11 @@ one_hierarchy() {
 
 # base_tar FILE makes a small layer with one of most things.
 base_tar() {
-	local tree=$BATS_TEST_TMPDIR/base-tree
-	rm -rf "$tree"
+	local made=$BATS_RUN_TMPDIR/base.tar tree=$BATS_TEST_TMPDIR/base-tree
+	if [ -e "$made" ]; then
+		cp "$made" "$1"
+		return
+	fi
 	mkdir -p "$tree"/{etc,bin,var/lib/old,srv}
 	echo 'root:x:0:0:root:/root:/bin/sh' >"$tree/etc/passwd"
 	echo 'root:x:0:' >"$tree/etc/group"
@@ -122,9 +125,10 @@ base_tar() {
 	ln -s tool "$tree/bin/link"
 	echo old >"$tree/var/lib/old/file"
 	mkfifo "$tree/srv/fifo"
-	tar --create --file="$1" --directory="$tree" --sort=name --format=posix --numeric-owner --owner=0 --group=0 \
+	tar --create --file="$made" --directory="$tree" --sort=name --format=posix --numeric-owner --owner=0 --group=0 \
 		--mtime=@1500000000 --pax-option=delete=atime,delete=ctime .
 	rm -rf "$tree"
+	cp "$made" "$1"
 }
 
 # image LAYOUT TAG [OPTION...] writes the image of one such layer, with an

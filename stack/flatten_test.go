@@ -42,7 +42,7 @@ func clean(hdr *tar.Header) string { return path.Clean(hdr.Name) }
 // TestFlattenSorted: a sorted archive holds the same, and what is in a directory comes
 // right after it.
 func TestFlattenSorted(t *testing.T) {
-	for seed := range uint64(50) {
+	for seed := range uint64(30) {
 		made := ocitest.RandomStack(rand.New(rand.NewPCG(seed, 7)), 3, ocitest.StackOptions{})
 		layers := made.Layers()
 		s := image(t, layers...)

@@ -68,12 +68,10 @@ ended() {
 }
 export -f binary fuzz show ended
 
-# All are built first, with all processors.
 targets=$work/targets
 while read -r dir import; do
 	while read -r target; do
 		wanted "$target" "$@" || continue
-		[ -x "$(binary "$import")" ] || go test -c -fuzz=Fuzz -o "$(binary "$import")" "$import"
 		echo "$dir $import $target"
 	done < <(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(f \*testing\.F).*/\1/p' "$dir"/*_test.go 2>/dev/null)
 done < <(go list -f '{{.Dir}} {{.ImportPath}}' ./...) >"$targets"
@@ -81,6 +79,11 @@ done < <(go list -f '{{.Dir}} {{.ImportPath}}' ./...) >"$targets"
 	echo "no such fuzz target: $*" >&2
 	exit 1
 }
+
+# All are built first. Linking one keeps one processor busy.
+# shellcheck disable=SC2016 # expanded by the inner shell
+cut -d ' ' -f 2 "$targets" | sort -u |
+	xargs -P "$(nproc)" -I IMPORT bash -c 'go test -c -fuzz=Fuzz -o "$(binary "$1")" "$1"' bash IMPORT
 
 # shellcheck disable=SC2016 # expanded by the inner shell
 xargs -P "$jobs" -n 3 bash -c 'fuzz "$@"' bash <"$targets"

@@ -51,7 +51,7 @@ func corpora(tb testing.TB) map[string][]byte {
 		"empty": nil, "one": {7}, "short": []byte("hello, hello, hello"),
 		"zeros": make([]byte, 1_000_000), "random": random, "skewed": skewed,
 		"periods": []byte(strings.Repeat("ab", 40_000) + strings.Repeat("abc", 40_000) + strings.Repeat("abcdefg", 9000)),
-		"source":  source[:min(len(source), 1<<20)], "binary": binary[:min(len(binary), 1<<20)],
+		"source":  source[:min(len(source), 700_000)], "binary": binary[:min(len(binary), 700_000)],
 	}
 }
 
