@@ -507,13 +507,13 @@ func TestReadOnlySource(t *testing.T) {
 // TestMemory splits and joins 400 MB in a process of its own.
 func TestMemory(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it writes 320 MB")
+		t.Skip("it writes 600 MB")
 	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "layer")
 	f, err := os.Create(file)
 	must(t, err)
-	must(t, f.Truncate(160<<20))
+	must(t, f.Truncate(300<<20))
 	must(t, f.Close())
 	l := filepath.Join(dir, "L")
 	for _, ref := range []string{"debian", "runtime", "app1", "app2"} {
@@ -527,7 +527,8 @@ func TestMemory(t *testing.T) {
 	_, err = fmt.Sscan(strings.TrimSpace(string(o)), &kib)
 	must(t, err)
 	t.Logf("peak: %d KiB, %d CPUs", kib, runtime.NumCPU())
-	if limit := int64(64 << 10); kib > limit {
+	// It takes 13 MiB, and several times that under the race detector and load.
+	if limit := int64(192 << 10); kib > limit {
 		t.Errorf("%d KiB", kib)
 	}
 }
