@@ -48,7 +48,7 @@ unit: export GOGC = 400
 # The package that takes longest comes first, so that it does not run alone at the end.
 unit: peers ## run the unit tests, with the race detector where there is a C compiler
 	@[ -n "$(RACE)" ] || echo "SKIPPED: the race detector, since gcc is missing"
-	$(GO) test -p 4 -timeout 30m $(RACE) $$($(GO) list ./transfer ./... | grep -v -e /test/hostile -e /test/faults)
+	$(GO) test -p 4 $(RACE) $$($(GO) list ./transfer ./... | grep -v -e /test/hostile -e /test/faults)
 
 .PHONY: hostile
 hostile: ## run hostile inputs against the binary and print a line for each

@@ -527,8 +527,11 @@ func TestMemory(t *testing.T) {
 	_, err = fmt.Sscan(strings.TrimSpace(string(o)), &kib)
 	must(t, err)
 	t.Logf("peak: %d KiB, %d CPUs", kib, runtime.NumCPU())
-	// It takes 13 MiB, and several times that under the race detector and load.
-	if limit := int64(192 << 10); kib > limit {
+	limit := int64(64 << 10)
+	if raceEnabled {
+		limit = 192 << 10
+	}
+	if kib > limit {
 		t.Errorf("%d KiB", kib)
 	}
 }
